@@ -1,0 +1,54 @@
+# What CI calls is what you call. Needs Python >= 3.11 and make; everything else goes into .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+
+.PHONY: demo test lint format bench bench-quick requirements sample clean help
+
+help:              ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+.venv/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3.11"; exit 2; }
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/run: .venv/made requirements/run.txt pyproject.toml
+	@echo "installing into .venv"
+	@$(PIP) --require-hashes --requirement requirements/run.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev: .venv/run requirements/dev.txt
+	@$(PIP) --require-hashes --requirement requirements/dev.txt
+	@touch $@
+
+demo: .venv/run    ## a real sweep on a local Ray, from nothing
+	@$(BIN)/grid run examples/demo.yaml --executor ray
+
+test: .venv/dev    ## every test that is not slow
+	$(BIN)/python -m pytest
+
+lint: .venv/dev    ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/dev  ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/dev   ## measure and rewrite docs/benchmarks.md (minutes; wants a quiet machine)
+	$(BIN)/python -m tests.benchmarks
+
+requirements: .venv/dev  ## resolve the pins again
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --all-extras pyproject.toml --output-file requirements/dev.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	  --extra build --constraint requirements/dev.txt pyproject.toml --output-file requirements/run.txt
+
+clean:             ## remove what make made
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,5 @@
+"""`python -m grid` is `grid`."""
+
+from grid.cli import main
+
+main()

@@ -1,0 +1,135 @@
+"""The aggregator: folds result batches, commits them, keeps counts and leaders. The only writer of a session.
+
+`Ledger` is its state and does no I/O; `Aggregator` moves bytes between the ledger and the session's folder. A plain
+class: the serial executor calls it, and the Ray executor makes an actor of it.
+"""
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from grid.ranges import Ranges
+from grid.results import ResultBatch, Summary, join_small, without
+from grid.spec import Objective
+from storage.sessions import CommitRecord, Part, SessionFolder
+
+FLUSH_ROWS = 50_000
+FLUSH_AFTER_S = 1.0
+
+
+@dataclass
+class Ledger:
+    """What the commit log says: which trials are done, how they went, who leads, and the next free number."""
+
+    keep: int
+    done: Ranges = field(default_factory=Ranges)
+    summary: Summary = field(default_factory=Summary)
+    parts: list[Part] = field(default_factory=list)
+    next_n: int = 0
+
+    def apply(self, record: CommitRecord) -> None:
+        """Take in the next record of the log."""
+        for part in record.parts:
+            for start, stop in part.ranges:
+                self.done.add(start, stop)
+            self.summary = self.summary.merged(Summary.from_json(part.summary), self.keep)
+            self.parts.append(part)
+        self.next_n = record.n + 1
+
+
+def read_ledger(folder: SessionFolder, keep: int) -> Ledger:
+    """The state that a session's commit log describes."""
+    ledger = Ledger(keep)
+    for record in folder.commits():
+        ledger.apply(record)
+    return ledger
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a session is: trial numbers committed (holes included), trials that went well or failed, best so far."""
+
+    done: int
+    ok: int
+    failed: int
+    best: tuple[float, int] | None
+    commits: int
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """The aggregator's answer: with `pending` 0, everything this `writer` was given before is committed."""
+
+    writer: str
+    pending: int
+    progress: Progress
+
+
+class Aggregator:
+    """Folds batches and commits them in groups.
+
+    A batch is safe once a receipt of the same writer says that nothing is pending; until then whoever sent it must be
+    ready to send it again. Sending one twice, or batches that overlap, changes nothing.
+    """
+
+    def __init__(
+        self,
+        folder: SessionFolder,
+        objective: Objective,
+        keep: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.ledger = read_ledger(folder, keep)
+        self.writer = uuid.uuid4().hex
+        self._folder = folder
+        self._objective = objective
+        self._keep = keep
+        self._clock = clock
+        self._pending: list[ResultBatch] = []
+        self._since = clock()
+
+    def fold(self, batch: ResultBatch) -> Receipt:
+        """Take a batch in; commits what is pending when there is enough of it or it has waited long enough."""
+        if not self._pending:
+            self._since = self._clock()
+        self._pending.append(batch)
+        rows = sum(b.rows for b in self._pending)
+        if rows >= FLUSH_ROWS or self._clock() - self._since >= FLUSH_AFTER_S:
+            return self.flush()
+        return self._receipt()
+
+    def flush(self) -> Receipt:
+        """Commit everything pending. Raises StorageError when it cannot; the batches stay pending then."""
+        while fresh := self._fresh():
+            parts = [self._store(ranges, batch) for ranges, batch in join_small(fresh, self._keep)]
+            record = CommitRecord(self.ledger.next_n, self.writer, tuple(parts))
+            if self._folder.commit(record):
+                self.ledger.apply(record)
+            else:
+                self._catch_up()
+        self._pending = []
+        return self._receipt()
+
+    def _receipt(self) -> Receipt:
+        summary = self.ledger.summary
+        best = summary.best[0] if summary.best else None
+        progress = Progress(self.ledger.done.total(), summary.ok, summary.failed, best, self.ledger.next_n)
+        return Receipt(self.writer, len(self._pending), progress)
+
+    def _fresh(self) -> list[ResultBatch]:
+        """The pending batches without what is done already, by the log or by an earlier one of them."""
+        seen = Ranges(self.ledger.done.to_list())
+        fresh: list[ResultBatch] = []
+        for batch in self._pending:
+            fresh += without(batch, seen, self._objective, self._keep)
+            seen.add(batch.start, batch.stop)
+        return fresh
+
+    def _store(self, ranges: Ranges, batch: ResultBatch) -> Part:
+        return self._folder.write_part(batch.parquet, batch.rows, ranges.to_list(), batch.summary.to_json())
+
+    def _catch_up(self) -> None:
+        """Another writer has our number: read on from there."""
+        for record in self._folder.commits(self.ledger.next_n):
+            self.ledger.apply(record)

@@ -1,0 +1,70 @@
+"""What a sweep will take, before it takes it: trials, units, bytes, time and money, and the limits on them."""
+
+import math
+import os
+from dataclasses import dataclass
+
+from grid.errors import Refused
+from grid.pace import LONGEST_S, MOST_NUMBERS, UNITS_WANTED
+from grid.rehearse import Rehearsal
+from grid.resolve import ResolvedSweep
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """trials with their standard error (0 where exact); `bytes_read` from the store, once per node; CPU and wall
+    seconds from the rehearsal (start-up left out); `cost` by `cluster.price_per_cpu_hour`, None without a price.
+    """
+
+    trials: int
+    exact: bool
+    error: float
+    datasets: int
+    units: int
+    bytes_read: int
+    cpu_seconds: float
+    cpus: int
+    wall_seconds: float
+    cost: float | None
+
+    def refuse_over(self, max_trials: int | None, max_cost: float | None) -> None:
+        """Raises Refused when there is more to do than allowed."""
+        if max_trials is not None and self.trials > max_trials:
+            raise Refused(
+                f"the sweep has {self.trials:,} trials and --max-trials allows {max_trials:,}: "
+                "thin out the space, use search.method random, or raise the limit."
+            )
+        if max_cost is not None and self.cost is None:
+            raise Refused("--max-cost needs a price: set cluster.price_per_cpu_hour.")
+        if max_cost is not None and self.cost is not None and self.cost > max_cost:
+            raise Refused(
+                f"the sweep costs about {self.cost:.2f} and --max-cost allows {max_cost:.2f}: "
+                "thin out the space or raise the limit."
+            )
+
+
+def estimate(resolved: ResolvedSweep, rehearsal: Rehearsal) -> Estimate:
+    """What the sweep will take, from its count and the speed of its first trials."""
+    count, cluster, data = resolved.plan.count(), resolved.sweep.cluster, resolved.sweep.data
+    numbers = len(resolved.points)
+    cpu = sum(d["seconds_per_trial"] for d in rehearsal.datasets) * numbers
+    cpus = cluster.cpus or os.cpu_count() or 1
+    unit_s = max(LONGEST_S, cpu / UNITS_WANTED)
+    units = sum(
+        max(1, math.ceil(d["seconds_per_trial"] * numbers / unit_s), math.ceil(numbers / MOST_NUMBERS))
+        for d in rehearsal.datasets
+    )
+    store = resolved.store()
+    price = cluster.price_per_cpu_hour
+    return Estimate(
+        trials=count.trials,
+        exact=count.exact,
+        error=count.error,
+        datasets=len(resolved.datasets),
+        units=units,
+        bytes_read=sum(store.bytes_of(key, data.start, data.end) for key in resolved.datasets),
+        cpu_seconds=cpu,
+        cpus=cpus,
+        wall_seconds=cpu / cpus,
+        cost=None if price is None else cpu / 3600 * price,
+    )

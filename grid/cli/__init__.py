@@ -1,0 +1,45 @@
+"""The command line. Data goes to stdout, messages and progress to stderr; exit codes are those of the README."""
+
+import sys
+from pathlib import Path
+
+import typer
+
+from grid.cli import data, doctor, inspect, run, strategies
+from grid.cli.output import messages
+from grid.errors import BadInput, Refused
+from storage.errors import StorageError
+from strategies.errors import StrategyError
+
+DONE, FAILED_TRIALS, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+
+app = typer.Typer(
+    name="grid",
+    help="Parameter sweeps of trading strategies, on this machine or on a Ray cluster.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+run.register(app)
+inspect.register(app)
+app.add_typer(strategies.strategies_app)
+app.add_typer(data.data_app)
+app.command("doctor")(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command line; what a user can mend is one paragraph, what we broke is a traceback."""
+    sys.path.insert(0, str(Path.cwd()))  # so that module:Class finds a strategy beside the sweep file
+    try:
+        app()
+    except (BadInput, StorageError, StrategyError) as error:
+        messages.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(USAGE)
+    except Refused as error:
+        messages.print(f"refused: {error}", style="yellow", markup=False, soft_wrap=True)
+        sys.exit(REFUSED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(DONE)

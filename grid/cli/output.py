@@ -1,0 +1,30 @@
+"""What commands print: data on stdout (people or JSON), messages on stderr."""
+
+import json
+import math
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+
+messages = Console(stderr=True, highlight=False)
+
+
+def emit(payload: object, as_json: bool, render: Callable[[Console], None]) -> None:
+    """Write `payload` as JSON, or let `render` draw it for people."""
+    if as_json:
+        sys.stdout.write(json.dumps(jsonable(payload), indent=2, default=str) + "\n")
+    else:
+        render(Console(highlight=False))
+
+
+def jsonable(value: Any) -> Any:
+    """`value` with NaN as null: JSON knows no NaN."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(k): jsonable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(v) for v in value]
+    return value

@@ -1,0 +1,69 @@
+"""Progress of a sweep: a bar with rate, ETA, failures and best so far on a terminal, a quiet line off one."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from grid import aggregate
+from grid.cli.output import messages
+from grid.sweep import Watch
+
+LINE_EVERY_S = 10.0
+
+
+class Meter:
+    """Shows how far a session is. `total` counts trial numbers, holes included."""
+
+    def __init__(self, total: int, already: int, minimise: bool, quiet: bool) -> None:
+        self._total, self._already = total, already
+        self._sign = -1.0 if minimise else 1.0
+        self._quiet = quiet
+        self._began = self._printed = time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[facts]}"),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(),
+            console=messages,
+            disable=quiet or not messages.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", total=total, completed=already, facts="")
+
+    def update(self, progress: aggregate.Progress) -> None:
+        """Take in the newest progress."""
+        seconds = max(time.monotonic() - self._began, 1e-9)
+        rate = (progress.done - self._already) / seconds
+        best = f", best {self._sign * progress.best[0]:.4g}" if progress.best else ""
+        facts = f"{progress.ok + progress.failed:,} trials, {rate:,.0f}/s, {progress.failed:,} failed{best}"
+        self._bar.update(self._task, description="trials", completed=progress.done, facts=facts)
+        if not self._quiet and not messages.is_terminal and time.monotonic() - self._printed >= LINE_EVERY_S:
+            self._printed = time.monotonic()
+            left = (self._total - progress.done) / rate if rate else float("nan")
+            messages.print(f"{100 * progress.done / self._total:.0f} %: {facts}, {left:,.0f} s left")
+
+    @contextmanager
+    def watching(self) -> Iterator[Watch]:
+        """A watch for an executor: the first SIGINT or SIGTERM asks to finish what is in flight, the second ends it."""
+        asked = False
+
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            nonlocal asked
+            if asked:
+                raise KeyboardInterrupt
+            asked = True
+            messages.print("stopping: finishing the units in flight (again to stop at once)")
+
+        before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            with self._bar:
+                yield Watch(self.update, lambda: asked)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,89 @@
+"""Tables that several commands draw."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from grid.session import Session
+
+SHOWN = ("sharpe", "total_return", "max_drawdown", "total_trades", "win_rate", "profit_factor")
+PERCENT = {"total_return", "cagr", "max_drawdown", "win_rate", "volatility", "exposure", "best_trade", "worst_trade"}
+
+
+def print_table(console: Console, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One row a mapping, numbers to the right; columns at the end that do not fit the terminal are left out."""
+    cells = [[text_of(name, value) for name, value in row.items()] for row in rows]
+    names = [name.replace("_", " ") for name in (rows[0] if rows else {})]
+    texts = [isinstance(value, str) for value in (rows[0].values() if rows else ())]
+    widths = [max(map(len, _unbroken(name, cells, i, texts[i]))) for i, name in enumerate(names)]
+    fitting = next((k for k in range(len(names), 1, -1) if sum(widths[:k]) + 2 * k <= console.width), 1)
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for i, name in enumerate(names[:fitting]):
+        table.add_column(name, justify="left" if texts[i] else "right", min_width=widths[i])
+    for row in cells:
+        table.add_row(*row[:fitting])
+    console.print(table)
+    if fitting < len(names):
+        console.print(f"(a wider terminal or --json shows {', '.join(names[fitting:])})", style="dim")
+
+
+def _unbroken(name: str, cells: list[list[str]], column: int, text: bool) -> list[str]:
+    """What must stay on one line: the words of the header, numbers, and the words of texts."""
+    return [*name.split(), *(word for row in cells for word in (row[column].split() if text else [row[column]])), ""]
+
+
+def text_of(name: str, value: Any) -> str:
+    """A value for a cell: NaN and None as a dash, four significant digits, whole numbers whole."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "-"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if name in PERCENT:
+        return f"{100 * value:,.1f} %"
+    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e12 else f"{value:,.4g}"
+
+
+def leader_rows(session: Session, n: int) -> list[dict[str, Any]]:
+    """The best trials with their parameters and the metrics people look at first."""
+    top = session.top(n)
+    metrics = dict.fromkeys((session.sweep.objective.metric, *SHOWN))
+    names = ["trial_id", "symbol", "timeframe", *session.resolved.points.names, *metrics]
+    return [] if top is None else [{name: row[name] for name in names} for row in top.to_pylist()]
+
+
+def held_rows(session: Session) -> list[dict[str, Any]]:
+    """Buy and hold on each dataset, same span and costs."""
+    names = [name for name in SHOWN if name not in ("total_trades", "win_rate", "profit_factor")]
+    return [
+        {"symbol": d["symbol"], "timeframe": d["timeframe"], **{n: d["buy_and_hold"][n] for n in names}}
+        for d in session.metadata["datasets"]
+    ]
+
+
+def point_rows(session: Session, n: int) -> list[dict[str, Any]]:
+    """The best points across datasets."""
+    return [{"point": p["point"], **p["parameters"], "score": p["score"], **p["scores"]} for p in session.top_points(n)]
+
+
+def render_leaders(console: Console, session: Session, n: int) -> None:
+    """Best trials, best points across datasets, and buy and hold beside them."""
+    objective = session.sweep.objective
+    goal = f"{'highest' if objective.descending else 'lowest'} {objective.metric}"
+    require = f" with {' and '.join(objective.require)}" if objective.require else ""
+    rows = leader_rows(session, n)
+    if not rows:
+        console.print(f"No trial has a {objective.metric}{require}.")
+    else:
+        print_table(console, f"Best trials: {goal}{require}", rows)
+    if len(session.datasets) > 1 and session.status == "done":
+        points = point_rows(session, min(n, 5))
+        if points:
+            console.print()
+            title = f"Best points: {goal}, {objective.across} of {len(session.datasets)} datasets"
+            print_table(console, title, points)
+    console.print()
+    print_table(console, "Buy and hold, same span and costs", held_rows(session))
+    console.print()

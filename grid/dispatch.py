@@ -1,0 +1,147 @@
+"""Which unit goes to which worker, and what happens when one does not come back. Events in, instructions out.
+
+No clock, no Ray: whoever drives it tells it the time. A unit that fails with its worker is tried again, elsewhere; one
+that took two workers with it is split, down to the trial that does it, which is given up and becomes a failed row.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from grid.pace import Pace
+from grid.plan import WorkUnit
+
+DEPTH = 2
+"""Units a worker has at a time: one that runs, one that waits so that it never idles."""
+MOST_ATTEMPTS = 2
+SHORTEST_DEADLINE_S = 30.0
+DEADLINE_FACTOR = 10.0
+
+
+@dataclass
+class Attempt:
+    """One try at a unit: attempt number `number` (from 1), on `worker`; `since` is when it came to the head."""
+
+    number: int
+    unit: WorkUnit
+    worker: str
+    since: float
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """A single trial number that no worker survives, and why."""
+
+    unit: WorkUnit
+    reason: str
+
+
+@dataclass
+class Dispatcher:
+    """The state of a sweep's units between plan and aggregator."""
+
+    units: Iterator[WorkUnit]
+    pace: Pace
+    given_up: list[GivenUp] = field(default_factory=list)
+    _queues: dict[str, deque[Attempt]] = field(default_factory=dict)
+    _again: deque[tuple[int, WorkUnit]] = field(default_factory=deque)
+    _exhausted: bool = False
+
+    def add_worker(self, worker: str) -> None:
+        self._queues[worker] = deque()
+
+    def workers(self) -> list[str]:
+        return list(self._queues)
+
+    def next_for(self, worker: str, now: float) -> Attempt | None:
+        """The next unit for a worker that has room; None when it has enough or nothing is left."""
+        queue = self._queues[worker]
+        if len(queue) >= DEPTH:
+            return None
+        taken = self._take()
+        if taken is None:
+            return None
+        attempt = Attempt(taken[0], taken[1], worker, now)
+        queue.append(attempt)
+        return attempt
+
+    def finished(self, attempt: Attempt, seconds: float, now: float) -> None:
+        """A unit came back from its worker after `seconds` of work."""
+        self.pace.learn(attempt.unit.dataset, attempt.unit.stop - attempt.unit.start, seconds)
+        self._leave(attempt, now)
+
+    def failed(self, attempt: Attempt, reason: str, now: float) -> None:
+        """A unit did not come back although its worker lives."""
+        self._leave(attempt, now)
+        self._charge(attempt, reason)
+
+    def redo(self, unit: WorkUnit) -> None:
+        """The result of a finished unit was lost on its way: evaluate it again."""
+        self._again.append((1, unit))
+
+    def lost(self, worker: str, reason: str) -> None:
+        """A worker is gone. The unit at its head is charged with it; those behind are only sent elsewhere."""
+        queue = self._queues.pop(worker, deque())
+        for place, attempt in enumerate(queue):
+            if place == 0:
+                self._charge(attempt, reason)
+            else:
+                self._again.append((attempt.number, attempt.unit))
+
+    def overdue(self, now: float) -> list[str]:
+        """Workers whose current unit has taken far longer than it should: ten times the estimate, at least 30 s."""
+        return [
+            worker for worker, queue in self._queues.items() if queue and now - queue[0].since > self._limit(queue[0])
+        ]
+
+    def holds(self, worker: str) -> int:
+        """How many units a worker has."""
+        return len(self._queues.get(worker, ()))
+
+    def in_flight(self) -> int:
+        return sum(len(queue) for queue in self._queues.values())
+
+    def datasets_needed(self) -> set[int]:
+        """Datasets of the units that are out or waiting to be tried again."""
+        out = {attempt.unit.dataset for queue in self._queues.values() for attempt in queue}
+        return out | {unit.dataset for _, unit in self._again}
+
+    def empty(self) -> bool:
+        """Nothing is out and nothing is left to send."""
+        if self.in_flight() or self._again:
+            return False
+        taken = self._take()
+        if taken is not None:
+            self._again.appendleft(taken)
+        return taken is None
+
+    def _leave(self, attempt: Attempt, now: float) -> None:
+        queue = self._queues.get(attempt.worker)
+        if queue is not None and attempt in queue:
+            queue.remove(attempt)
+            if queue:
+                queue[0].since = now
+
+    def _take(self) -> tuple[int, WorkUnit] | None:
+        if self._again:
+            return self._again.popleft()
+        if self._exhausted:
+            return None
+        unit = next(self.units, None)
+        self._exhausted = unit is None
+        return None if unit is None else (1, unit)
+
+    def _charge(self, attempt: Attempt, reason: str) -> None:
+        unit = attempt.unit
+        if attempt.number < MOST_ATTEMPTS:
+            self._again.append((attempt.number + 1, unit))
+        elif unit.stop - unit.start == 1:
+            self.given_up.append(GivenUp(unit, f"{reason}, {attempt.number} times"))
+        else:
+            middle = (unit.start + unit.stop) // 2
+            self._again.append((1, WorkUnit(unit.dataset, unit.start, middle)))
+            self._again.append((1, WorkUnit(unit.dataset, middle, unit.stop)))
+
+    def _limit(self, attempt: Attempt) -> float:
+        expected = self.pace.seconds(attempt.unit.dataset, attempt.unit.stop - attempt.unit.start)
+        return max(SHORTEST_DEADLINE_S, DEADLINE_FACTOR * expected)

@@ -1,0 +1,120 @@
+"""What is written when a session ends: its summary, the documents of the best trials, and the view of all sessions."""
+
+import platform
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from grid.session import Session
+from storage.sessions import SessionFolder, SessionStore
+from strategies import Bits
+
+CURVE_POINTS = 2_000
+"""A performance curve in JSON keeps at most about this many bars; `Session.backtest` gives all of them."""
+
+
+def finish(session: Session, stopped: bool, seconds: float) -> Session:
+    """Write the documents and the final status of a session that has nothing left to do, or was stopped."""
+    done = Session(session.folder)
+    complete = done.ledger.done.total() == done.resolved.plan.total
+    status = "done" if complete else "interrupted" if stopped else "incomplete"
+    summary = done.ledger.summary
+    if complete:
+        write_leaders(done)
+    metadata = {
+        **session.metadata,
+        "status": status,
+        "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(session.metadata.get("seconds", 0.0) + seconds, 3),
+        "finished_on": platform.node(),
+        "ok": summary.ok,
+        "failed": summary.failed,
+    }
+    session.folder.write_document("metadata.json", metadata)
+    if complete:
+        session.folder.create_document("summary.json", _summary(done, metadata))
+    SessionStore(session.folder.provider).render_index()
+    return Session(session.folder)
+
+
+def write_leaders(session: Session) -> None:
+    """backtest_result.json, trades.json, performance_curve.json and signals.json: the best trials, recomputed."""
+    folder, keep = session.folder, session.sweep.results.keep_best
+    top = session.top(keep) if keep else None
+    rows = [] if top is None else top.to_pylist()
+    folder.write_document(
+        "backtest_result.json",
+        plain(
+            {
+                "session_id": session.id,
+                "objective": session.sweep.objective.model_dump(exclude_none=True),
+                "best_trials": rows,
+                "best_points": session.top_points(keep) if keep else [],
+                "buy_and_hold": {
+                    f"{d['symbol']} {d['timeframe']}": d["buy_and_hold"] for d in session.metadata["datasets"]
+                },
+            }
+        ),
+    )
+    _write_details(session, folder, [row["trial_id"] for row in rows])
+
+
+def _write_details(session: Session, folder: SessionFolder, trial_ids: list[int]) -> None:
+    trades, curves, signals = [], [], []
+    for trial_id in trial_ids:
+        dataset, point = session.resolved.plan.locate(trial_id)
+        result = session.backtest(trial_id)
+        trades.append({"trial_id": trial_id, "trades": trade_records(result.trades)})
+        step = max(1, len(result.curve) // CURVE_POINTS)
+        kept = np.unique(np.append(np.arange(0, len(result.curve), step), len(result.curve) - 1))
+        curves.append(
+            {
+                "trial_id": trial_id,
+                "every_bars": step,
+                "timestamp_ms": (result.bars.timestamp[kept] // 1_000_000).tolist(),
+                "equity": result.curve[kept].tolist(),
+            }
+        )
+        wanted = session.resolved.strategy(**session.resolved.points[point]).signals(result.bars)
+        given = wanted.normalised(len(result.bars))
+        masks = {name: getattr(given, name) for name in ("entries", "exits", "short_entries", "short_exits")}
+        bars = {name: mask.indices().tolist() for name, mask in masks.items() if isinstance(mask, Bits)}
+        key = session.datasets[dataset]
+        signals.append({"trial_id": trial_id, "symbol": key.symbol, "timeframe": key.timeframe, "bars": bars})
+    folder.write_document("trades.json", plain(trades))
+    folder.write_document("performance_curve.json", plain(curves))
+    folder.write_document("signals.json", plain(signals))
+
+
+def trade_records(frame: Any) -> list[dict[str, Any]]:
+    """`Backtest.trades` as plain records, times as text."""
+    texts = frame.assign(entry_time=frame["entry_time"].astype(str), exit_time=frame["exit_time"].astype(str))
+    records: list[dict[str, Any]] = texts.to_dict("records")
+    return records
+
+
+def _summary(session: Session, metadata: dict[str, Any]) -> dict[str, Any]:
+    best = session.top(1)
+    row = best.to_pylist()[0] if best is not None else {}
+    names = ("win_rate", "total_trades", "profit_factor", "total_return", "sharpe", "max_drawdown")
+    summary: dict[str, Any] = plain(
+        {
+            "status": metadata["status"],
+            "trials": {"ok": metadata["ok"], "failed": metadata["failed"]},
+            "seconds": metadata["seconds"],
+            "metrics": {name: row.get(name) for name in names},
+        }
+    )
+    return summary
+
+
+def plain(value: Any) -> Any:
+    """`value` for JSON: NaN becomes null, NumPy scalars become Python's."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value

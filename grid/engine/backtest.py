@@ -1,0 +1,161 @@
+"""The engine of one dataset, and the result of one backtest: the manners around the kernel."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grid.engine import kernel
+from grid.engine.execution import Execution, Rules, rules
+from grid.engine.metrics import METRICS
+from strategies import Bars, Signals, Strategy
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+NO_TRADES = np.empty((0, kernel.TRADE_COLUMNS))
+NO_CURVE = np.empty(0)
+TRADE_NAMES = (
+    "units",
+    "entry_bar",
+    "exit_bar",
+    "entry_price",
+    "exit_price",
+    "fees",
+    "pnl",
+    "return",
+    "reason",
+)
+
+
+class Engine:
+    """Backtests on one dataset under one execution model.
+
+    edges: int64[S + 1] row numbers that cut the bars into blocks, from 0 to n; one block by default.
+    Not for several threads at once: the scratch arrays are its own.
+    """
+
+    def __init__(self, bars: Bars, execution: Execution, edges: NDArray[np.int64] | None = None) -> None:
+        n = len(bars)
+        self.bars = bars
+        self.execution = execution
+        self.edges = _frozen(np.array([0, n]) if edges is None else edges, np.int64)
+        self._prices = bars.cached(("engine", "prices"), lambda: np.stack([bars.open, bars.high, bars.low, bars.close]))
+        self._masks = np.zeros((4, (n + 63) // 64), np.uint64)
+        self._accounts = np.empty(kernel.ACCOUNTS)
+        self._rules: dict[tuple[Any, ...], Rules] = {}
+
+    def evaluate(self, signals: Signals, row: Floats, blocks: Floats) -> None:
+        """Write the metrics of METRICS to `row` and, per block, sum r, sum r^2 and closed trades to `blocks` (3, S).
+
+        An empty block is NaN. Raises SignalError on masks of the wrong shape or type.
+        """
+        self._simulate(signals, row, blocks, NO_TRADES, NO_CURVE)
+
+    def backtest(self, signals: Signals) -> "Backtest":
+        """Metrics, trades and the equity curve. Raises SignalError on masks of the wrong shape or type."""
+        n = len(self.bars)
+        row, blocks = np.empty(len(METRICS)), np.empty((3, len(self.edges) - 1))
+        trades, curve = np.empty((n + 1, kernel.TRADE_COLUMNS)), np.empty(n)
+        recorded = self._simulate(signals, row, blocks, trades, curve)
+        return Backtest(self.bars, self.execution.cash, row, blocks, trades[:recorded].copy(), curve)
+
+    def _simulate(self, signals: Signals, row: Floats, blocks: Floats, trades: Floats, curve: Floats) -> int:
+        wanted = signals.normalised(len(self.bars))
+        masks = self._masks
+        masks[0] = wanted.entries.words  # type: ignore[union-attr]  # normalised: every mask is a Bits
+        masks[1] = wanted.exits.words  # type: ignore[union-attr]
+        masks[2] = wanted.short_entries.words  # type: ignore[union-attr]
+        masks[3] = wanted.short_exits.words  # type: ignore[union-attr]
+        numbers = self._rules_of(wanted)
+        recorded = kernel.simulate(self._prices, masks, self.edges, numbers, self._accounts, row, blocks, trades, curve)
+        return int(recorded)
+
+    def _rules_of(self, signals: Signals) -> Rules:
+        key = (
+            signals.hold,
+            signals.stop_loss,
+            signals.take_profit,
+            signals.trailing_stop,
+            signals.cooldown,
+        )
+        found = self._rules.get(key)
+        if found is None:
+            found = self._rules[key] = rules(self.execution, signals, self.bars.periods_per_year)
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Backtest:
+    """One trial in full.
+
+    row: float64[len(METRICS)]; blocks: float64[3, S]; trade_rows: the closed trades in order of their exits, then the
+    open one if there is one; curve: float64[n], equity at each close.
+    """
+
+    bars: Bars
+    cash: float
+    row: Floats
+    blocks: Floats
+    trade_rows: Floats = field(repr=False)
+    curve: Floats = field(repr=False)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics by name; NaN where undefined."""
+        return dict(zip(METRICS, self.row.tolist(), strict=True))
+
+    @cached_property
+    def trades(self) -> "pd.DataFrame":
+        """One row a trade: side, units, bars, times and fill prices of entry and exit, fees, pnl, return, reason.
+
+        `reason` is signal, hold, stop, target, ruin or open; an open trade is marked at the last close.
+        """
+        import pandas as pd
+
+        frame = pd.DataFrame(self.trade_rows, columns=list(TRADE_NAMES))
+        frame = frame.astype({"entry_bar": "int64", "exit_bar": "int64"})
+        frame["reason"] = [kernel.REASONS[int(code)] for code in frame["reason"]]
+        frame.insert(0, "side", np.where(frame["units"] > 0, "long", "short"))
+        times = pd.DatetimeIndex(self.bars.timestamp, tz="UTC")
+        frame.insert(2, "entry_time", times[frame["entry_bar"]])
+        frame.insert(4, "exit_time", times[frame["exit_bar"]])
+        return frame
+
+    @cached_property
+    def equity(self) -> "pd.DataFrame":
+        """Equity and drawdown (positive fraction of the highest equity so far, start cash included) by bar."""
+        import pandas as pd
+
+        peak = np.maximum(np.maximum.accumulate(self.curve), self.cash)
+        times = pd.DatetimeIndex(self.bars.timestamp, tz="UTC", name="timestamp")
+        return pd.DataFrame({"equity": self.curve, "drawdown": 1.0 - self.curve / peak}, index=times)
+
+
+def backtest(bars: Bars, strategy: Strategy, execution: Execution | None = None, **settings: Any) -> Backtest:
+    """Backtest one strategy: `backtest(bars, SmaCross(fast=5, slow=20), fee=0.001)`.
+
+    `settings` are fields of `Execution`, for the common case of changing one or two.
+    """
+    given = {} if execution is None else execution.model_dump()
+    model = Execution(**{**given, **settings})
+    return Engine(bars, model).backtest(strategy.signals(bars))
+
+
+def buy_and_hold(bars: Bars, execution: Execution, edges: NDArray[np.int64] | None = None) -> Backtest:
+    """Long from the first possible fill to the end, at the same costs and size; no stops."""
+    first = np.zeros(len(bars), np.bool_)
+    first[:1] = True
+    plain = execution.model_copy(
+        update={"side": "long", "stop_loss": None, "take_profit": None, "trailing_stop": None, "hold": None}
+    )
+    return Engine(bars, plain, edges).backtest(Signals(entries=first))
+
+
+def _frozen(values: Any, dtype: type) -> Any:
+    array: NDArray[Any] = np.ascontiguousarray(values, dtype=dtype).view()
+    array.flags.writeable = False
+    return array

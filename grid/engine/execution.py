@@ -1,0 +1,97 @@
+"""How signals become fills: the execution model of a sweep, and its numbers as the kernel takes them."""
+
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from strategies.base import Signals
+
+MARKET_FEES = {"upbit-krw": 0.0005, "upbit-btc": 0.0025, "binance-spot": 0.001, "none": 0.0}
+"""Taker fee per side of a market, as a fraction of the traded value."""
+
+
+def _fee(value: object) -> object:
+    if isinstance(value, str):
+        if value not in MARKET_FEES:
+            raise ValueError(f"no fee preset {value!r}; presets are {', '.join(MARKET_FEES)}, or give a fraction")
+        return MARKET_FEES[value]
+    return value
+
+
+class Units(BaseModel):
+    """Trade a fixed number of units, and only when the cash covers them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    units: float = Field(gt=0, allow_inf_nan=False)
+
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Execution(BaseModel):
+    """The execution model: costs and stops are fractions, `hold` and `cooldown` are bars.
+
+    A strategy's own `Signals.hold`, `stop_loss`, ... take precedence over the ones given here.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    cash: float = Field(10_000_000.0, gt=0, allow_inf_nan=False)
+    fee: Annotated[float, BeforeValidator(_fee), Field(ge=0, lt=1)] = 0.0005
+    slippage: float = Field(0.0, ge=0, lt=1)
+    fill: Literal["next_open", "next_close", "close"] = "next_open"
+    side: Literal["long", "short", "both"] = "long"
+    size: Annotated[float, Field(gt=0, le=1)] | Units = 1.0
+    stop_loss: Fraction | None = None
+    take_profit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    trailing_stop: Fraction | None = None
+    hold: Annotated[int, Field(ge=1)] | None = None
+    cooldown: int = Field(0, ge=0)
+    risk_free: float = Field(0.0, gt=-1, lt=1)
+
+
+class Rules(NamedTuple):
+    """An execution model as plain numbers; 0 stands for "none"."""
+
+    cash: float
+    fee: float
+    slippage: float
+    size: float
+    fixed_units: bool
+    at_close: bool
+    lag: int
+    longs: bool
+    shorts: bool
+    stop_loss: float
+    take_profit: float
+    trailing_stop: float
+    hold: int
+    cooldown: int
+    risk_free_per_bar: float
+    periods_per_year: float
+
+
+def rules(execution: Execution, signals: Signals, periods_per_year: float) -> Rules:
+    """The rules of one trial: the sweep's execution model with the strategy's own stops and holding time."""
+    fixed = isinstance(execution.size, Units)
+    return Rules(
+        cash=execution.cash,
+        fee=execution.fee,
+        slippage=execution.slippage,
+        size=execution.size.units if isinstance(execution.size, Units) else execution.size,
+        fixed_units=fixed,
+        at_close=execution.fill != "next_open",
+        lag=0 if execution.fill == "close" else 1,
+        longs=execution.side != "short",
+        shorts=execution.side != "long",
+        stop_loss=float(_first(signals.stop_loss, execution.stop_loss)),
+        take_profit=float(_first(signals.take_profit, execution.take_profit)),
+        trailing_stop=float(_first(signals.trailing_stop, execution.trailing_stop)),
+        hold=int(_first(signals.hold, execution.hold)),
+        cooldown=signals.cooldown or execution.cooldown,
+        risk_free_per_bar=execution.risk_free / periods_per_year,
+        periods_per_year=periods_per_year,
+    )
+
+
+def _first(own: float | None, default: float | None) -> float:
+    return own if own is not None else default if default is not None else 0

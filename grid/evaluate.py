@@ -1,0 +1,110 @@
+"""WorkUnit in, ResultBatch out: the one place where trials are backtested, whatever the executor."""
+
+import traceback
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from grid.engine import METRICS, Engine
+from grid.plan import WorkUnit
+from grid.resolve import LoadedBars, ResolvedSweep
+from grid.results import BLOCK_COLUMNS, FAILED, OK, ResultBatch, batch_of, result_schema
+
+ERROR_LENGTH = 500
+
+
+class Evaluator:
+    """Backtests units of one sweep. It keeps the engine of the dataset it saw last, and its indicators with it."""
+
+    def __init__(self, resolved: ResolvedSweep) -> None:
+        sweep = resolved.sweep
+        self.resolved = resolved
+        self.schema = result_schema(resolved.points, sweep.validation.blocks)
+        self._keep = max(sweep.results.keep_best, 1)
+        self._engine: tuple[int, Engine] | None = None
+
+    def evaluate(self, unit: WorkUnit, loaded: LoadedBars) -> ResultBatch:
+        """Backtest every trial of the unit. A strategy that raises is a failed row, not an error here."""
+        table = self.rows(unit, loaded)
+        return batch_of(table, (unit.start, unit.stop), self.resolved.sweep.objective, self._keep)
+
+    def rows(self, unit: WorkUnit, loaded: LoadedBars) -> pa.Table:
+        """The result rows of a unit, in the order of trial numbers; points that break a constraint have none."""
+        points, first = self.resolved.points, unit.dataset * len(self.resolved.points)
+        numbers = np.arange(unit.start - first, unit.stop - first, dtype=np.int64)
+        numbers = numbers[points.valid(numbers)]
+        columns = points.columns(numbers)
+        rows = _Rows(len(numbers), self.resolved.sweep.validation.blocks)
+        engine = self._engine_of(unit.dataset, loaded)
+        for i, values in enumerate(zip(*(c.tolist() for c in columns.values()), strict=True)):
+            self._one(engine, dict(zip(columns, values, strict=True)), rows, i)
+        key = self.resolved.datasets[unit.dataset]
+        return rows.table(self.schema, numbers + first, key.symbol, key.timeframe, columns)
+
+    def failed_rows(self, unit: WorkUnit, error: str) -> pa.Table:
+        """Rows that say why the trials of a unit have no result (they killed their worker, ran out of time, ...)."""
+        points, first = self.resolved.points, unit.dataset * len(self.resolved.points)
+        numbers = np.arange(unit.start - first, unit.stop - first, dtype=np.int64)
+        numbers = numbers[points.valid(numbers)]
+        rows = _Rows(len(numbers), self.resolved.sweep.validation.blocks)
+        for i in range(len(numbers)):
+            rows.fail(i, error)
+        key = self.resolved.datasets[unit.dataset]
+        return rows.table(self.schema, numbers + first, key.symbol, key.timeframe, points.columns(numbers))
+
+    def _one(self, engine: Engine, parameters: dict[str, Any], rows: "_Rows", i: int) -> None:
+        try:
+            strategy = self.resolved.strategy(**parameters)
+            engine.evaluate(strategy.signals(engine.bars), rows.metrics[i], rows.blocks[i])
+        except Exception as error:  # noqa: BLE001 - whatever a strategy raises becomes its row
+            rows.fail(i, describe(error))
+
+    def _engine_of(self, dataset: int, loaded: LoadedBars) -> Engine:
+        if self._engine is None or self._engine[0] != dataset or self._engine[1].bars is not loaded.bars:
+            self._engine = dataset, Engine(loaded.bars, self.resolved.sweep.execution, loaded.edges)
+        return self._engine[1]
+
+
+@dataclass
+class _Rows:
+    """Room for the results of n trials: metrics float64[n, M], blocks float64[n, 3, S]."""
+
+    n: int
+    block_count: int
+    metrics: NDArray[np.float64] = field(init=False)
+    blocks: NDArray[np.float64] = field(init=False)
+    errors: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.metrics = np.empty((self.n, len(METRICS)))
+        self.blocks = np.empty((self.n, 3, self.block_count))
+
+    def fail(self, i: int, error: str) -> None:
+        self.metrics[i] = np.nan
+        self.blocks[i] = np.nan
+        self.errors[i] = error
+
+    def table(
+        self, schema: pa.Schema, ids: NDArray[np.int64], symbol: str, timeframe: str, columns: dict[str, NDArray[Any]]
+    ) -> pa.Table:
+        """The rows under `schema`; `columns` holds the parameters."""
+        status = [FAILED if i in self.errors else OK for i in range(self.n)]
+        arrays: list[Any] = [pa.array(ids), pa.repeat(symbol, self.n), pa.repeat(timeframe, self.n)]
+        arrays += [pa.array(values.tolist(), schema.field(name).type) for name, values in columns.items()]
+        arrays += [pa.array(self.metrics[:, m]) for m in range(len(METRICS))]
+        arrays += [pa.array(status, pa.string()), pa.array([self.errors.get(i) for i in range(self.n)], pa.string())]
+        for b in range(len(BLOCK_COLUMNS)):
+            flat = pa.array(np.ascontiguousarray(self.blocks[:, b]).ravel())
+            arrays.append(pa.FixedSizeListArray.from_arrays(flat, self.block_count))
+        return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def describe(error: BaseException) -> str:
+    """Type, message and the innermost place in the strategy's own code; the same on every machine."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({PurePath(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
+    return f"{type(error).__name__}: {error}"[:ERROR_LENGTH] + place

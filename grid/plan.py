@@ -1,0 +1,95 @@
+"""The deterministic order of a sweep's trials, and how it is cut into work.
+
+`trial_id = dataset_index * len(points) + point_index`. A plan is arithmetic: it stores neither trials nor
+units.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from grid.dimensions import INT64_MAX
+from grid.errors import BadInput
+from grid.ranges import Ranges
+from grid.space import Points, TrialCount, scan
+
+FIRST_TRIALS_SCAN = 20_000_000
+
+
+@dataclass(frozen=True)
+class WorkUnit:
+    """The trials [start, stop), holes included, all on one dataset."""
+
+    dataset: int
+    start: int
+    stop: int
+
+
+class Plan:
+    """Every point on every dataset, numbered. `datasets` come in the order of (symbol, timeframe).
+
+    Raises BadInput when there is no dataset, or when the trials are too many to be numbered in 64 bits.
+    """
+
+    def __init__(self, datasets: Sequence[Any], points: Points) -> None:
+        if not datasets:
+            raise BadInput("the sweep has no dataset: name at least one symbol and timeframe of the store.")
+        self.datasets = tuple(datasets)
+        self.points = points
+        if len(self.datasets) * len(points) > INT64_MAX:
+            raise BadInput(
+                f"{len(self.datasets)} datasets x {len(points):.3g} points are more trials than can be numbered "
+                "(9.2e18): thin out the space or use fewer datasets."
+            )
+
+    @property
+    def total(self) -> int:
+        """How many trial numbers there are, holes included."""
+        return len(self.datasets) * len(self.points)
+
+    def locate(self, trial_id: int) -> tuple[int, int]:
+        """`(dataset index, point index)` of a trial; IndexError outside [0, total)."""
+        if not 0 <= trial_id < self.total:
+            raise IndexError(f"no trial {trial_id} in a plan of {self.total}")
+        return divmod(trial_id, len(self.points))
+
+    def dataset_trials(self, dataset: int) -> tuple[int, int]:
+        """The trial numbers [start, stop) of one dataset."""
+        return dataset * len(self.points), (dataset + 1) * len(self.points)
+
+    def units(self, size: Callable[[int], int], done: Ranges | None = None) -> Iterator[WorkUnit]:
+        """The work that `done` leaves over, in order, cut lazily.
+
+        `size(dataset)` is asked before each cut for the most trial numbers the next unit may have (less
+        than 1 counts as 1), so the answer may change as the sweep learns what a trial costs. `done` is read
+        as each dataset is begun.
+        """
+        done = Ranges() if done is None else done
+        for dataset in range(len(self.datasets)):
+            for position, end in done.subtract(*self.dataset_trials(dataset)):
+                while position < end:
+                    cut = min(position + max(size(dataset), 1), end)
+                    yield WorkUnit(dataset, position, cut)
+                    position = cut
+
+    def count(self) -> TrialCount:
+        """How many trials there are, holes left out: exact, or an estimate with its standard error."""
+        return self.points.count().times(len(self.datasets))
+
+    def first_trials(self, n: int) -> list[int]:
+        """The numbers of the first `n` trials, in order; fewer when there are fewer.
+
+        Looks through the first 20,000,000 points at most, so that a space of almost nothing but holes
+        cannot stall it.
+        """
+        if n <= 0:
+            return []
+        found: list[int] = []
+        for first, valid in scan(self.points, 0, min(len(self.points), FIRST_TRIALS_SCAN)):
+            found += [first + int(i) for i in np.flatnonzero(valid)[: n - len(found)]]
+            if len(found) == n:
+                return found
+        everywhere = (d * len(self.points) + p for d in range(len(self.datasets)) for p in found)
+        return [trial for trial, _ in zip(everywhere, range(n), strict=False)]

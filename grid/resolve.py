@@ -1,0 +1,209 @@
+"""A sweep made concrete: its strategy's class, its datasets in order, its span in nanoseconds, its plan.
+
+Everything here is a pure function of the sweep and of the store's listing, so that driver and workers that resolve the
+same sweep agree on every trial number.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import cached_property
+from importlib.metadata import version
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from grid.bounds import check_space
+from grid.errors import BadInput
+from grid.plan import Plan
+from grid.search import points_of
+from grid.space import Points
+from grid.spec import Sweep
+from grid.windows import bars_per_block, block_edges, nanoseconds
+from storage.ohlcv import DatasetInfo, DatasetKey, OhlcvStore, fingerprint
+from storage.providers import provider_for
+from storage.schema import numbers, timestamps
+from storage.timeframes import bars_per_year, nearest, seconds_of
+from strategies import Bars, Strategy
+from strategies.registry import get
+
+ENGINE_VERSION = "1"
+"""Changes whenever the same trial would give different numbers; part of every fingerprint."""
+
+
+@dataclass(frozen=True)
+class ResolvedSweep:
+    """A sweep with nothing left open: explicit symbols, start and end; `sweep` itself says them all.
+
+    edges: int64[blocks + 1] nanoseconds; cut: where the hold-out starts, and no bar from there on is ever read.
+    """
+
+    sweep: Sweep
+    strategy: type[Strategy]
+    datasets: tuple[DatasetKey, ...]
+    edges: NDArray[np.int64]
+    cut: int
+
+    @cached_property
+    def points(self) -> Points:
+        return points_of(self.sweep)
+
+    @cached_property
+    def plan(self) -> Plan:
+        return Plan(self.datasets, self.points)
+
+    def store(self) -> OhlcvStore:
+        return OhlcvStore(provider_for(self.sweep.data.store))
+
+    def load(self, dataset: int) -> "LoadedBars":
+        """Read one dataset's bars up to the hold-out. Raises BadInput when there are none in the span."""
+        key, data = self.datasets[dataset], self.sweep.data
+        store = self.store()
+        calendar = _calendar(store, key, data.calendar)
+        table = store.read(key, data.start, datetime.fromtimestamp(-(-self.cut // 1_000_000_000), UTC))
+        table = table.slice(0, int(np.searchsorted(timestamps(table), self.cut)))
+        if table.num_rows == 0:
+            raise BadInput(f"{key} has no bar from {data.start} to {_day(self.cut)}: widen data.start and data.end.")
+        bars = bars_of(table, key, calendar)
+        return LoadedBars(bars, bars_per_block(bars.timestamp, self.edges), fingerprint(table, calendar))
+
+
+def load_bars(
+    symbol: str,
+    timeframe: str,
+    store: str = "data",
+    start: date | None = None,
+    end: date | None = None,
+    calendar: str | None = None,
+) -> Bars:
+    """The bars of [start, end) UTC. Raises NotFound, BadData, and BadInput where nobody states the calendar."""
+    found, key = OhlcvStore(provider_for(store)), DatasetKey(symbol, timeframe)
+    return bars_of(found.read(key, start, end), key, _calendar(found, key, calendar))
+
+
+def bars_of(table: pa.Table, key: DatasetKey, calendar: str) -> Bars:
+    """A checked table of one dataset as a strategy sees it; no copy where Arrow's memory will do."""
+    columns = {name: numbers(table, name) for name in ("open", "high", "low", "close", "volume")}
+    return Bars(
+        symbol=key.symbol,
+        timeframe=key.timeframe,
+        calendar=calendar,
+        periods_per_year=bars_per_year(key.timeframe, calendar),
+        timestamp=timestamps(table),
+        open=columns["open"],
+        high=columns["high"],
+        low=columns["low"],
+        close=columns["close"],
+        volume=columns["volume"],
+    )
+
+
+def _calendar(store: OhlcvStore, key: DatasetKey, given: str | None) -> str:
+    calendar = given or store.calendar(key)
+    if calendar is None:
+        raise BadInput(
+            f"the files of {key} in {store.provider.uri} do not state their calendar: say calendar 24/7 or XNYS "
+            "(data.calendar in a sweep)."
+        )
+    return calendar
+
+
+@dataclass(frozen=True)
+class LoadedBars:
+    """One dataset in memory: bars, the rows where its blocks begin (int64[blocks + 1]), sha256 of the data."""
+
+    bars: Bars
+    edges: NDArray[np.int64]
+    fingerprint: str
+
+
+def resolve(sweep: Sweep) -> ResolvedSweep:
+    """Check a sweep against its strategy and its store. Raises BadInput, StorageError or StrategyError."""
+    strategy = get(sweep.strategy)
+    check_space(strategy, sweep)
+    store = OhlcvStore(provider_for(sweep.data.store))
+    datasets = _datasets(sweep, store)
+    start, end = sweep.data.start, sweep.data.end
+    if start is None or end is None:
+        found = [store.describe(key) for key in datasets]
+        start = start or min(info.first for info in found)
+        end = end or _after_last(found)
+    if start >= end if type(start) is type(end) else nanoseconds(start) >= nanoseconds(end):
+        raise BadInput(f"data.start {start} is not before the end of the data, {end}: choose an earlier start.")
+    data = sweep.data.model_copy(
+        update={
+            "store": store.provider.uri,
+            "symbols": tuple(sorted({k.symbol for k in datasets})),
+            "start": start,
+            "end": end,
+        }
+    )
+    results = sweep.results.model_copy(update={"store": provider_for(sweep.results.store).uri})
+    checked = sweep.model_copy(update={"data": data, "results": results})
+    checked = Sweep.model_validate(checked.model_dump(mode="json"))
+    return resolved(checked, strategy, datasets)
+
+
+def resolved(sweep: Sweep, strategy: type[Strategy], datasets: tuple[DatasetKey, ...]) -> ResolvedSweep:
+    """A sweep that says everything itself, as a session's metadata does."""
+    if sweep.data.start is None or sweep.data.end is None:
+        raise BadInput("the session's sweep does not state its span: its metadata.json is incomplete.")
+    validation = sweep.validation
+    edges, cut = block_edges(sweep.data.start, sweep.data.end, validation.blocks, validation.holdout)
+    return ResolvedSweep(sweep, strategy, datasets, edges, cut)
+
+
+def reopen(sweep: Sweep, datasets: Sequence[DatasetKey]) -> ResolvedSweep:
+    """Resolve a sweep that was resolved before, without looking at the store again."""
+    return resolved(sweep, get(sweep.strategy), tuple(datasets))
+
+
+def session_fingerprint(resolved_sweep: ResolvedSweep, data: list[str]) -> str:
+    """sha256 over all that decides the rows: strategy source, space, data, span, execution, blocks, engine."""
+    sweep = resolved_sweep.sweep.model_dump(mode="json", exclude={"name", "results", "cluster"})
+    sweep["data"].pop("store")
+    parts = [ENGINE_VERSION, resolved_sweep.strategy.source_hash(), sweep, data]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """The packages whose versions decide the last bit of a number."""
+    return {name: version(name) for name in ("backtest-grid", "numpy", "numba", "pyarrow", "pydantic", "ray")}
+
+
+def _datasets(sweep: Sweep, store: OhlcvStore) -> tuple[DatasetKey, ...]:
+    there = store.datasets()
+    if sweep.data.symbols == "all":
+        wanted = tuple(key for key in there if key.timeframe in sweep.data.timeframes)
+        if not wanted:
+            raise BadInput(f"{store.provider.uri} holds no dataset of {', '.join(sweep.data.timeframes)}.")
+        return wanted
+    wanted = _asked(sweep)
+    for key in wanted:
+        if key not in there:
+            raise BadInput(_missing(key, there, store.provider.uri))
+    return wanted
+
+
+def _asked(sweep: Sweep) -> tuple[DatasetKey, ...]:
+    return tuple(sorted(DatasetKey(s, t) for s in sweep.data.symbols for t in sweep.data.timeframes))
+
+
+def _missing(key: DatasetKey, there: list[DatasetKey], uri: str) -> str:
+    same = sorted({k.timeframe for k in there if k.symbol == key.symbol})
+    if same:
+        return f"data.timeframes: {uri} has {key.symbol} as {', '.join(same)}, and not as {key.timeframe}."
+    symbols = sorted({k.symbol for k in there})
+    return f"data.symbols: {uri} has no data of {key.symbol}{nearest(key.symbol, symbols)}"
+
+
+def _after_last(found: list[DatasetInfo]) -> datetime:
+    last = max(int(info.last.timestamp()) + seconds_of(info.key.timeframe) for info in found)
+    return datetime.fromtimestamp(last, UTC)
+
+
+def _day(at: int) -> str:
+    return str(np.datetime64(at, "ns").astype("datetime64[s]"))

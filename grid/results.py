@@ -1,0 +1,144 @@
+"""Result rows: their columns, and the batches that carry them from a worker to the aggregator."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from grid.engine.metrics import METRICS
+from grid.expressions import compile_constraint
+from grid.ranges import Ranges
+from grid.space import Points
+from grid.spec import Objective
+
+OK, FAILED = "ok", "failed"
+BLOCK_COLUMNS = ("block_return_sum", "block_return_sumsq", "block_trades")
+SMALL_ROWS = 4096
+"""Batches below this are joined with their neighbours into one part."""
+
+
+@dataclass(frozen=True)
+class ResultBatch:
+    """The answer to trial numbers [start, stop): Parquet bytes of the rows, and a summary of them.
+
+    It may arrive twice, or overlap another one where units were cut differently.
+    """
+
+    start: int
+    stop: int
+    rows: int
+    parquet: bytes
+    summary: "Summary"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is kept in memory of rows: counts, and the best (score, trial_id), best first."""
+
+    ok: int = 0
+    failed: int = 0
+    best: tuple[tuple[float, int], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {"ok": self.ok, "failed": self.failed, "best": [list(pair) for pair in self.best]}
+
+    @staticmethod
+    def from_json(content: dict[str, Any]) -> "Summary":
+        return Summary(content["ok"], content["failed"], tuple((s, int(t)) for s, t in content["best"]))
+
+    def merged(self, other: "Summary", keep: int) -> "Summary":
+        """Both together, the best `keep` kept; ties go to the lower trial number."""
+        best = sorted({*self.best, *other.best}, key=lambda pair: (-pair[0], pair[1]))[:keep]
+        return Summary(self.ok + other.ok, self.failed + other.failed, tuple(best))
+
+
+def result_schema(points: Points, blocks: int) -> pa.Schema:
+    """trial_id, symbol, timeframe, a column a parameter, the metrics, status, error, and the block moments."""
+    first = points.columns(np.zeros(1, np.int64))
+    fields: dict[str, Any] = {"trial_id": pa.int64(), "symbol": pa.string(), "timeframe": pa.string()}
+    fields |= {name: _arrow_type(values) for name, values in first.items()}
+    fields |= dict.fromkeys(METRICS, pa.float64())
+    fields |= {"status": pa.string(), "error": pa.string()}
+    fields |= dict.fromkeys(BLOCK_COLUMNS, pa.list_(pa.float64(), blocks))
+    return pa.schema(fields)
+
+
+def _arrow_type(values: NDArray[Any]) -> Any:
+    kinds: dict[str, Any] = {"i": pa.int64(), "u": pa.int64(), "f": pa.float64(), "b": pa.bool_()}
+    return kinds.get(values.dtype.kind, pa.string())
+
+
+def encode(table: pa.Table) -> bytes:
+    """Parquet bytes; the same rows give the same bytes."""
+    sink = pa.BufferOutputStream()
+    text: Any = ["symbol", "timeframe", "status", "error"]  # the stubs know a bool only
+    pq.write_table(
+        table, sink, compression="zstd", compression_level=1, use_dictionary=text, write_statistics=["trial_id"]
+    )
+    return bytes(sink.getvalue())
+
+
+def decode(data: bytes) -> pa.Table:
+    return pq.read_table(pa.BufferReader(data), use_threads=False)
+
+
+def summarise(table: pa.Table, objective: Objective, keep: int) -> Summary:
+    """Counts and the best `keep` trials that fulfil `objective.require`; NaN scores are never best."""
+    ok = np.asarray(table["status"].to_numpy() == OK, dtype=bool)
+    scores = signed_scores(table, objective)
+    ids = table["trial_id"].to_numpy()
+    candidates = np.flatnonzero(ok & np.isfinite(scores))
+    order = candidates[np.lexsort((ids[candidates], -scores[candidates]))][:keep]
+    best = tuple((float(scores[i]), int(ids[i])) for i in order)
+    return Summary(int(ok.sum()), int(len(ok) - ok.sum()), best)
+
+
+def signed_scores(table: pa.Table, objective: Objective) -> NDArray[np.float64]:
+    """The objective's metric, higher being better (negated where it is minimised); NaN where `require` fails."""
+    scores = table[objective.metric].to_numpy().astype(np.float64)
+    if not objective.descending:
+        scores = -scores
+    for text in objective.require:
+        rule = compile_constraint(text, METRICS)
+        columns = {name: table[name].to_numpy() for name in rule.names}
+        scores = np.where(rule.evaluate(columns), scores, np.nan)
+    return scores
+
+
+def batch_of(table: pa.Table, span: tuple[int, int], objective: Objective, keep: int) -> ResultBatch:
+    """Encode rows as the answer to the trial numbers [span[0], span[1])."""
+    return ResultBatch(*span, table.num_rows, encode(table), summarise(table, objective, keep))
+
+
+def without(batch: ResultBatch, done: Ranges, objective: Objective, keep: int) -> list[ResultBatch]:
+    """The batch without the trials in `done`: itself, nothing, or a new batch for each part that is left."""
+    left = done.subtract(batch.start, batch.stop)
+    if left == [(batch.start, batch.stop)]:
+        return [batch]
+    if not left:
+        return []
+    table = decode(batch.parquet)
+    ids = table["trial_id"].to_numpy()
+    parts = [(span, table.filter(pa.array((ids >= span[0]) & (ids < span[1])))) for span in left]
+    return [batch_of(rows, span, objective, keep) for span, rows in parts]
+
+
+def join_small(batches: Sequence[ResultBatch], keep: int) -> list[tuple[Ranges, ResultBatch]]:
+    """Batches as parts to store: large ones as they are, small ones together, each with the trials it answers."""
+    large = [b for b in batches if b.rows >= SMALL_ROWS]
+    small = sorted((b for b in batches if b.rows < SMALL_ROWS), key=lambda b: b.start)
+    parts = [(Ranges([(b.start, b.stop)]), b) for b in large]
+    if len(small) == 1:
+        parts.append((Ranges([(small[0].start, small[0].stop)]), small[0]))
+    elif small:
+        table = pa.concat_tables([decode(b.parquet) for b in small])
+        summary = Summary()
+        for b in small:
+            summary = summary.merged(b.summary, keep)
+        joined = ResultBatch(small[0].start, small[-1].stop, table.num_rows, encode(table), summary)
+        parts.append((Ranges([(b.start, b.stop) for b in small]), joined))
+    return parts

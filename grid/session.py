@@ -1,0 +1,167 @@
+"""A session as its readers see it: what was asked, what came out, and who leads."""
+
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from grid.aggregate import Ledger, read_ledger
+from grid.engine import METRICS, Backtest, Engine
+from grid.errors import BadInput
+from grid.expressions import compile_constraint
+from grid.resolve import ResolvedSweep, reopen
+from grid.results import signed_scores
+from grid.spec import Sweep
+from storage.ohlcv import DatasetKey
+from storage.providers import provider_for
+from storage.sessions import Part, SessionFolder, SessionStore
+
+POINTS_AT_ONCE = 1_000_000
+
+
+class Session:
+    """One session of a results store, running, interrupted or done; reads only what is committed."""
+
+    def __init__(self, folder: SessionFolder) -> None:
+        self.folder = folder
+
+    @staticmethod
+    def open(session_id: str, store: str = "results") -> "Session":
+        """The session of that id, of an unambiguous beginning of one, or `latest`. Raises NotFound."""
+        return Session(SessionStore(provider_for(store)).folder(session_id))
+
+    @property
+    def id(self) -> str:
+        return self.folder.session_id
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        """metadata.json as it was when this object first read it."""
+        content: dict[str, Any] = self.folder.document("metadata.json")
+        return content
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        return Sweep.model_validate(self.metadata["sweep"])
+
+    @cached_property
+    def resolved(self) -> ResolvedSweep:
+        """The sweep with its strategy. Raises StrategyError where the strategy is not installed here."""
+        return reopen(self.sweep, self.datasets)
+
+    @cached_property
+    def datasets(self) -> list[DatasetKey]:
+        return [DatasetKey(d["symbol"], d["timeframe"]) for d in self.metadata["datasets"]]
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The commit log as it was when this object first read it."""
+        return read_ledger(self.folder, max(self.sweep.results.keep_best, 1))
+
+    @property
+    def status(self) -> str:
+        return str(self.metadata["status"])
+
+    def trials(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """All committed rows in the order of trial numbers; `.to_pandas()` for a data frame.
+
+        columns: names to read, all by default. Raises BadData where a part is damaged.
+        """
+        wanted = None if columns is None else ["trial_id", *(c for c in columns if c != "trial_id")]
+        tables = [self._read(part, wanted) for part in self.ledger.parts]
+        if not tables:
+            raise BadInput(f"session {self.id} has no committed trial yet; `grid resume {self.id}` goes on with it.")
+        table = pa.concat_tables(tables)
+        table = table.take(np.argsort(table["trial_id"].to_numpy(), kind="stable"))
+        return table if columns is None else table.select(list(columns))
+
+    def rows(self, trial_ids: Iterable[int]) -> pa.Table | None:
+        """The rows of these trials, in the given order; only the parts that hold them are read. None for no trial."""
+        wanted = list(trial_ids)
+        tables = []
+        for part in self.ledger.parts:
+            if any(start <= t < stop for t in wanted for start, stop in part.ranges):
+                table = self._read(part, None)
+                tables.append(table.filter(pa.array(np.isin(table["trial_id"].to_numpy(), wanted))))
+        if not tables:
+            return None
+        table = pa.concat_tables(tables)
+        place = {t: i for i, t in enumerate(wanted)}
+        ids: list[Any] = table["trial_id"].to_pylist()
+        return table.take(sorted(range(len(ids)), key=lambda i: place[ids[i]]))
+
+    def top(self, n: int = 10) -> pa.Table | None:
+        """The best trials by the sweep's objective, best first; at most `results.keep_best`. None without one."""
+        return self.rows(trial for _, trial in self.ledger.summary.best[:n])
+
+    def top_points(self, n: int = 10) -> list[dict[str, Any]]:
+        """The best points across datasets: parameters, score, and the score on each dataset, best first.
+
+        A dataset on which a point has no score (it failed, is NaN, or breaks `require`) counts as the worst possible,
+        so a point without a score where `objective.across` looks is not ranked. Ties go to the lower point.
+        """
+        size = len(self.resolved.points)
+        leaders: list[tuple[float, int, list[float]]] = []
+        for first in range(0, size, POINTS_AT_ONCE):
+            scores = self._scores(first, min(first + POINTS_AT_ONCE, size))
+            joined = across(scores, self.sweep.objective.across)
+            order = np.lexsort((np.arange(len(joined)), -joined))
+            best = [i for i in order[:n].tolist() if np.isfinite(joined[i])]
+            leaders += [(float(joined[i]), first + i, scores[:, i].tolist()) for i in best]
+            leaders = sorted(leaders, key=lambda leader: (-leader[0], leader[1]))[:n]
+        sign = 1.0 if self.sweep.objective.descending else -1.0
+        names = [str(key) for key in self.datasets]
+        return [
+            {
+                "point": point,
+                "parameters": self.resolved.points[point],
+                "score": sign * score,
+                "scores": {name: sign * s for name, s in zip(names, each, strict=True)},
+            }
+            for score, point, each in leaders
+        ]
+
+    def backtest(self, trial_id: int) -> Backtest:
+        """One trial again, with its trades and equity. Raises BadInput for a number that is no trial."""
+        if not 0 <= trial_id < self.resolved.plan.total:
+            raise BadInput(f"session {self.id} has no trial {trial_id}: numbers go to {self.resolved.plan.total - 1}.")
+        dataset, point = self.resolved.plan.locate(trial_id)
+        loaded = self.resolved.load(dataset)
+        strategy = self.resolved.strategy(**self.resolved.points[point])
+        engine = Engine(loaded.bars, self.sweep.execution, loaded.edges)
+        return engine.backtest(strategy.signals(loaded.bars))
+
+    def _scores(self, first: int, stop: int) -> NDArray[np.float64]:
+        """Scores, higher is better, of the points [first, stop) on each dataset; NaN where there is none."""
+        objective, size = self.sweep.objective, len(self.resolved.points)
+        metrics = sorted({objective.metric, *_names_in(objective.require)})
+        scores = np.full((len(self.datasets), stop - first), np.nan)
+        spans = [(d * size + first, d * size + stop) for d in range(len(self.datasets))]
+        for part in self.ledger.parts:
+            if not any(a < end and start < b for a, b in part.ranges for start, end in spans):
+                continue
+            table = self._read(part, ["trial_id", *metrics])
+            dataset, point = np.divmod(table["trial_id"].to_numpy(), size)
+            inside = (point >= first) & (point < stop)
+            scores[dataset[inside], point[inside] - first] = signed_scores(table, objective)[inside]
+        return scores
+
+    def _read(self, part: Part, columns: list[str] | None) -> pa.Table:
+        return pq.read_table(pa.BufferReader(self.folder.read_part(part)), columns=columns, use_threads=False)
+
+
+def across(scores: NDArray[np.float64], how: str) -> NDArray[np.float64]:
+    """Join scores[datasets, points] to one a point by median, min or mean; no score is the worst score."""
+    worst = np.where(np.isfinite(scores), scores, -np.inf)
+    with np.errstate(invalid="ignore"):
+        join: dict[str, Any] = {"median": np.median, "min": np.min, "mean": np.mean}
+        joined = join[how](worst, axis=0)
+    return np.where(np.isfinite(joined), joined, np.nan)
+
+
+def _names_in(texts: Iterable[str]) -> set[str]:
+    return {name for text in texts for name in compile_constraint(text, METRICS).names}

@@ -1,0 +1,276 @@
+"""The sweep file as a model: every field, its bounds, its default and what it means.
+
+`Sweep(...)` takes these models or plain dicts and raises BadInput for whatever is wrong. It goes to plain
+JSON and back: `Sweep(**sweep.model_dump(mode="json")) == sweep`. The order of `space` numbers the trials,
+so whoever stores the JSON must keep the order of its keys.
+"""
+
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from grid.dimensions import Dimension
+from grid.engine.execution import Execution
+from grid.engine.metrics import METRICS
+from grid.errors import BadInput, nearest
+from grid.explain import Origins, explain
+from grid.expressions import compile_constraint
+from grid.space import SearchSpace
+from storage.errors import StorageError
+from storage.timeframes import CALENDARS, TIMEFRAMES, folder_of
+
+ROW_COLUMNS = ("trial_id", "symbol", "timeframe", "status", "error", *METRICS)
+"""Columns a result row has besides its parameters, which may not have one of these names."""
+
+
+class Model(BaseModel):
+    """Frozen, closed to unknown fields, and without NaN or infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _one_or_more(given: Any) -> Any:
+    """A single text stands for a list of one."""
+    return [given] if isinstance(given, str) else given
+
+
+_NO_DATE = "no date; write it as 2024-01-31 or 2024-01-31T09:00:00Z (UTC)"
+
+Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
+
+
+def _day_or_time(given: Any) -> Any:
+    """A date, or a datetime in UTC where the time of day is not midnight."""
+    if given is None:
+        return None
+    if isinstance(given, str):
+        try:
+            given = datetime.fromisoformat(given.strip())
+        except ValueError:
+            raise ValueError(_NO_DATE) from None
+    if not isinstance(given, date):
+        raise ValueError(_NO_DATE)
+    if not 1700 <= given.year <= 2200:
+        raise ValueError("timestamps in nanoseconds hold the years 1700 to 2200")
+    if not isinstance(given, datetime):
+        return given
+    moment = given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
+    return moment.date() if moment.time() == datetime.min.time() else moment
+
+
+Moment = Annotated[datetime | date, BeforeValidator(_day_or_time)]
+
+
+class DataSpec(Model):
+    """Which bars: every symbol in every timeframe, over the half-open span [start, end) in UTC."""
+
+    store: str = Field(default="data", min_length=1, description="the folder or URI that holds the OHLCV files")
+    symbols: Texts | Literal["all"] = Field(description="a list such as [KRW-BTC, KRW-ETH], or all")
+    timeframes: Texts = Field(description=f"a list out of {' '.join(TIMEFRAMES)}")
+    start: Moment | None = Field(default=None, description="the first day (UTC); all there is when left out")
+    end: Moment | None = Field(default=None, description="the day after the last (UTC); all there is when left out")
+    calendar: str | None = Field(
+        default=None, description=f"{' or '.join(CALENDARS)}, where the files do not state one themselves"
+    )
+
+    @field_validator("symbols", mode="before")
+    @classmethod
+    def _all_is_no_symbol(cls, given: Any) -> Any:
+        return given if given == "all" else _one_or_more(given)
+
+    @field_validator("symbols", "timeframes")
+    @classmethod
+    def _some_and_each_once(cls, given: tuple[str, ...] | str) -> tuple[str, ...] | str:
+        if isinstance(given, tuple):
+            if not given:
+                raise ValueError("name one or more")
+            for item in given:
+                if given.count(item) > 1:
+                    raise ValueError(f"{item!r} is named twice")
+        return given
+
+    @field_validator("symbols")
+    @classmethod
+    def _can_be_stored(cls, given: tuple[str, ...] | str) -> tuple[str, ...] | str:
+        for symbol in given if isinstance(given, tuple) else ():
+            try:
+                folder_of(symbol)
+            except StorageError as error:
+                raise ValueError(str(error).rstrip(".")) from None
+        return given
+
+    @field_validator("timeframes")
+    @classmethod
+    def _known_timeframes(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for name in given:
+            if name not in TIMEFRAMES:
+                known = " ".join(TIMEFRAMES)
+                raise ValueError(f"there is no timeframe {name!r}{nearest(name, TIMEFRAMES)}; there are {known}")
+        return given
+
+    @field_validator("calendar")
+    @classmethod
+    def _known_calendar(cls, given: str | None) -> str | None:
+        if given is not None and given not in CALENDARS:
+            raise ValueError(f"no known calendar{nearest(given, CALENDARS)}; known are {', '.join(CALENDARS)}")
+        return given
+
+    @model_validator(mode="after")
+    def _starts_before_it_ends(self) -> Self:
+        if self.start is not None and self.end is not None and _instant(self.start) >= _instant(self.end):
+            raise ValueError(
+                f"start {self.start} does not come before end {self.end}, which leaves no bar; start is the first day "
+                "and end the day after the last"
+            )
+        return self
+
+
+class SearchSpec(Model):
+    """Which points of the space are tried: all of them, or a seeded random choice."""
+
+    method: Literal["grid", "random"] = Field(
+        default="grid", description="grid tries every point, random a seeded choice"
+    )
+    trials: int | None = Field(default=None, ge=1, description="how many points per dataset random search tries")
+    seed: int = Field(default=0, ge=0, description="the order random search takes belongs to this number")
+
+    @model_validator(mode="after")
+    def _trials_where_they_belong(self) -> Self:
+        if self.method == "random" and self.trials is None:
+            raise ValueError("method random needs trials, the number of points to try, such as trials: 1000")
+        if self.method == "grid" and self.trials is not None:
+            raise ValueError("method grid tries every point and takes no trials; drop trials, or say method: random")
+        return self
+
+
+class Objective(Model):
+    """What is best: one metric up or down, how it is joined across datasets, and what a result must fulfil."""
+
+    maximize: str | None = Field(default=None, description="a metric, such as sharpe")
+    minimize: str | None = Field(default=None, description="a metric, such as max_drawdown")
+    across: Literal["median", "min", "mean"] = Field(
+        default="median", description="how datasets are joined to one score"
+    )
+    require: Texts = Field(default=(), description='comparisons of metrics, such as ["total_trades >= 30"]')
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sharpe_unless_told(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("maximize") is None and given.get("minimize") is None:
+            return {**given, "maximize": "sharpe"}
+        return given
+
+    @field_validator("maximize", "minimize")
+    @classmethod
+    def _known_metric(cls, given: str | None) -> str | None:
+        if given is not None and given not in METRICS:
+            raise ValueError(f"no metric{nearest(given, METRICS)}; metrics are {' '.join(METRICS)}")
+        return given
+
+    @field_validator("require")
+    @classmethod
+    def _readable(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        for text in given:
+            compile_constraint(text, METRICS)
+        return given
+
+    @model_validator(mode="after")
+    def _one_direction(self) -> Self:
+        if self.maximize is not None and self.minimize is not None:
+            raise ValueError(f"maximize: {self.maximize} and minimize: {self.minimize} are both given; give one")
+        return self
+
+    @property
+    def metric(self) -> str:
+        """The metric that ranks."""
+        return self.maximize or self.minimize or "sharpe"
+
+    @property
+    def descending(self) -> bool:
+        """Whether more is better."""
+        return self.minimize is None
+
+
+class Validation(Model):
+    """How the span is cut: equal blocks whose moments every trial keeps, after which comes a hold-out."""
+
+    blocks: int = Field(default=16, ge=1, le=1000, description="equal slices of the span")
+    holdout: float = Field(
+        default=0.0, ge=0, le=0.9, description="the fraction at the end of the span that the sweep never sees"
+    )
+
+
+class ResultsSpec(Model):
+    """Where results go and how many trials keep their trades and curves."""
+
+    store: str = Field(default="results", min_length=1, description="the folder or URI that sessions are written to")
+    keep_best: int = Field(default=20, ge=0, description="how many of the best trials keep trades, curve and signals")
+
+
+class ClusterSpec(Model):
+    """Where the work runs."""
+
+    address: str | None = Field(default=None, description="a cluster's address, or null for this machine")
+    cpus: int | None = Field(default=None, ge=1, description="how many CPUs to use, or null for all")
+    price_per_cpu_hour: float | None = Field(default=None, ge=0, description="for estimates of cost, in any currency")
+
+
+class Sweep(Model):
+    """One request: a strategy over a search space on datasets, how it is executed, judged and stored."""
+
+    name: str = Field(
+        default="sweep",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+        description="letters, digits, dots, dashes and underscores, 100 at most",
+    )
+    strategy: str = Field(min_length=1, description="a registered name, or module:Class")
+    data: DataSpec = Field(description="a section with symbols, timeframes, start and end")
+    space: dict[str, Dimension] = Field(description="parameters and their values, such as fast: {range: [5, 50, 5]}")
+    constraints: Texts = Field(default=(), description='comparisons of parameters, such as ["fast < slow"]')
+    search: SearchSpec = SearchSpec()
+    execution: Execution = Execution.model_validate({})
+    objective: Objective = Objective()
+    validation: Validation = Validation()
+    results: ResultsSpec = ResultsSpec()
+    cluster: ClusterSpec = ClusterSpec()
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _say_it_in_words(cls, given: Any, handler: ModelWrapValidatorHandler[Self], info: ValidationInfo) -> Self:
+        try:
+            return handler(given)
+        except ValidationError as error:
+            origins = info.context if isinstance(info.context, Origins) else Origins()
+            raise BadInput(explain(error, cls, given, origins)) from None
+
+    @field_validator("space")
+    @classmethod
+    def _names_are_free(cls, given: dict[str, Dimension]) -> dict[str, Dimension]:
+        for name in given:
+            if not name.isidentifier():
+                raise ValueError(f"the parameter {name!r} is no name: letters, digits and underscores")
+            if name in ROW_COLUMNS:
+                raise ValueError(f"the parameter {name!r} has the name of a result; rename it in the strategy")
+        return given
+
+    @model_validator(mode="after")
+    def _space_and_constraints_fit(self) -> Self:
+        SearchSpace({name: dimension.axis() for name, dimension in self.space.items()}, self.constraints)
+        return self
+
+
+def _instant(moment: date) -> datetime:
+    if isinstance(moment, datetime):
+        return moment
+    return datetime(moment.year, moment.month, moment.day, tzinfo=UTC)

@@ -1,0 +1,193 @@
+"""A sweep from request to committed results. Read this first; the Ray executor differs only in where units run."""
+
+import logging
+import os
+import platform
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from grid.aggregate import Aggregator, Progress
+from grid.documents import finish
+from grid.errors import BadInput, Refused
+from grid.evaluate import Evaluator
+from grid.pace import Pace
+from grid.rehearse import Rehearsal, rehearse
+from grid.resolve import ENGINE_VERSION, LoadedBars, ResolvedSweep, resolve, session_fingerprint, versions
+from grid.session import Session
+from grid.spec import Sweep
+from grid.specfile import load_sweep
+from storage.providers import provider_for
+from storage.sessions import SessionFolder, SessionStore
+
+log = logging.getLogger(__name__)
+
+RAY_START_S = 8.0
+"""What starting a local Ray costs; less work than that is done in this process."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What an executor tells while it works, and asks: `progress` after each step, `stopping` before the next."""
+
+    progress: Callable[[Progress], None] = lambda _: None
+    stopping: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an executor is given: the resolved sweep, the session's folder, and how to cut units."""
+
+    resolved: ResolvedSweep
+    folder: SessionFolder
+    pace: Pace
+
+    def aggregator(self) -> Aggregator:
+        sweep = self.resolved.sweep
+        return Aggregator(self.folder, sweep.objective, max(sweep.results.keep_best, 1))
+
+
+def run(
+    sweep: Sweep | Mapping[str, Any] | str | Path,
+    executor: str = "auto",
+    watch: Watch | None = None,
+    unit_size: int | None = None,
+) -> Session:
+    """Run a sweep to its end and return its session.
+
+    sweep: a Sweep, a dict of its fields, or the path of a sweep file. executor: serial, ray, or auto, which works in
+    this process what would take less time than starting Ray. unit_size: trial numbers a unit, measured by default.
+    Raises BadInput before anything is written, Refused when the first trials all fail alike.
+    """
+    resolved = resolve(_sweep_of(sweep))
+    rehearsal = rehearse(resolved)
+    rehearsal.refuse_hopeless()
+    folder = begin(resolved, rehearsal)
+    return carry_on(Session(folder), resolved, executor, watch or Watch(), unit_size)
+
+
+def resume(
+    session: Session,
+    executor: str = "auto",
+    watch: Watch | None = None,
+    unit_size: int | None = None,
+) -> Session:
+    """Run what is missing of a session. Raises Refused when strategy, data or engine are no longer the same."""
+    check_unchanged(session)
+    return carry_on(session, session.resolved, executor, watch or Watch(), unit_size)
+
+
+def check_unchanged(session: Session) -> None:
+    """Raises Refused when the rest of a session's trials would not be comparable with those it has."""
+    rehearsal = rehearse(session.resolved)
+    if session_fingerprint(session.resolved, rehearsal.fingerprints) != session.metadata["fingerprint"]:
+        raise Refused(
+            f"session {session.id} cannot be resumed: {_what_changed(session, rehearsal)} since it was started, "
+            "so the rest of its trials would not be comparable. Run the sweep as a new session."
+        )
+
+
+def begin(resolved: ResolvedSweep, rehearsal: Rehearsal) -> SessionFolder:
+    """Announce a new session and write its metadata."""
+    sweep, now = resolved.sweep, datetime.now(UTC)
+    slug = re.sub(r"[^a-z0-9]+", "-", sweep.name.lower()).strip("-")
+    session_id = f"{now:%Y%m%d-%H%M%S}-{slug}-{secrets.token_hex(2)}"
+    entry = {
+        "session_id": session_id,
+        "strategy": sweep.strategy,
+        "symbol": ",".join(sorted({key.symbol for key in resolved.datasets})),
+        "start_date": str(sweep.data.start),
+        "end_date": str(sweep.data.end),
+        "created_at": now.isoformat(timespec="seconds"),
+    }
+    count = resolved.plan.count()
+    folder = SessionStore(provider_for(sweep.results.store)).announce(session_id, entry)
+    folder.write_document(
+        "metadata.json",
+        {
+            **entry,
+            "name": sweep.name,
+            "status": "running",
+            "fingerprint": session_fingerprint(resolved, rehearsal.fingerprints),
+            "sweep": sweep.model_dump(mode="json"),
+            "datasets": rehearsal.datasets,
+            "trials": {"count": count.trials, "exact": count.exact, "numbers": resolved.plan.total},
+            "engine": ENGINE_VERSION,
+            "strategy_source": resolved.strategy.source_hash(),
+            "versions": versions(),
+            "host": {"name": platform.node(), "python": platform.python_version(), "cpus": os.cpu_count()},
+        },
+    )
+    return folder
+
+
+def carry_on(session: Session, resolved: ResolvedSweep, executor: str, watch: Watch, unit_size: int | None) -> Session:
+    """Work off what the commit log does not name yet, then write the documents."""
+    bars = [d["bars"] for d in session.metadata["datasets"]]
+    work = Work(resolved, session.folder, Pace(bars, unit_size))
+    left = resolved.plan.total - session.ledger.done.total()
+    began = time.monotonic()
+    if left:
+        chosen = choose(executor, session.metadata, left, resolved)
+        log.info("session %s: %d trial numbers to do, %s executor", session.id, left, chosen)
+        if chosen == "serial":
+            run_serial(work, watch)
+        else:
+            from grid.cluster import run_on_ray
+
+            run_on_ray(work, watch)
+    return finish(session, watch.stopping(), time.monotonic() - began)
+
+
+def run_serial(work: Work, watch: Watch) -> None:
+    """The algorithm: unit by unit, evaluate and fold. Stops between units when asked; what was folded is committed."""
+    aggregator, evaluator = work.aggregator(), Evaluator(work.resolved)
+    loaded: tuple[int, LoadedBars] | None = None
+    try:
+        for unit in work.resolved.plan.units(work.pace.size, aggregator.ledger.done):
+            if watch.stopping():
+                break
+            if loaded is None or loaded[0] != unit.dataset:
+                loaded = unit.dataset, work.resolved.load(unit.dataset)
+            began = time.perf_counter()
+            batch = evaluator.evaluate(unit, loaded[1])
+            work.pace.learn(unit.dataset, unit.stop - unit.start, time.perf_counter() - began)
+            watch.progress(aggregator.fold(batch).progress)
+    finally:
+        watch.progress(aggregator.flush().progress)
+
+
+def choose(executor: str, metadata: Mapping[str, Any], left: int, resolved: ResolvedSweep) -> str:
+    """serial or ray: what was asked for, or by `auto` what is done sooner."""
+    if executor not in ("auto", "serial", "ray"):
+        raise BadInput(f"there is no executor {executor!r}; it is auto, serial or ray.")
+    if executor != "auto":
+        return executor
+    if resolved.sweep.cluster.address is not None:
+        return "ray"
+    cpus = resolved.sweep.cluster.cpus or os.cpu_count() or 1
+    seconds = left * sum(d["seconds_per_trial"] for d in metadata["datasets"]) / len(metadata["datasets"])
+    return "serial" if seconds < RAY_START_S + seconds / cpus else "ray"
+
+
+def _sweep_of(given: Sweep | Mapping[str, Any] | str | Path) -> Sweep:
+    if isinstance(given, Sweep):
+        return given
+    if isinstance(given, Mapping):
+        return Sweep(**given)
+    return load_sweep(Path(given), {})
+
+
+def _what_changed(session: Session, rehearsal: Rehearsal) -> str:
+    before = {(d["symbol"], d["timeframe"]): d["fingerprint"] for d in session.metadata["datasets"]}
+    for d in rehearsal.datasets:
+        if before.get((d["symbol"], d["timeframe"])) != d["fingerprint"]:
+            return f"the data of {d['symbol']} {d['timeframe']} changed"
+    if session.metadata["strategy_source"] != session.resolved.strategy.source_hash():
+        return f"the source of the strategy {session.sweep.strategy} changed"
+    return "the engine or the sweep changed"

@@ -1,0 +1,13 @@
+"""What can go wrong with data at rest. Each message is one sentence: what, where, and what would be right."""
+
+
+class StorageError(Exception):
+    """An operation on a store failed; the message names the object and what was tried."""
+
+
+class NotFound(StorageError):  # noqa: N818 - named for what the user is told
+    """The object or dataset asked for is not there."""
+
+
+class BadData(StorageError):  # noqa: N818 - named for what the user is told
+    """Data, or a description of data, breaks a rule of the store; nothing was written."""

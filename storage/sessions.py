@@ -1,0 +1,208 @@
+"""Sessions at rest: one folder each, a numbered commit log that says which trials are done, and documents.
+
+A part without a commit record that names it does not count. Records are created only if absent, so of two writers
+that reach for the same number one wins, and the other one reads what was committed before it goes on.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from storage.errors import BadData, NotFound, StorageError
+from storage.providers import StorageProvider
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+CATALOG = "catalog"
+INDEX = "index.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A Parquet file of result rows: where it is, its checksum, its rows, and the trial ranges it answers.
+
+    ranges: half-open, disjoint, ascending; a range may be wider than its rows, because forbidden points have none.
+    summary: what the writer wants to know again without reading the part (JSON).
+    """
+
+    path: str
+    sha256: str
+    rows: int
+    ranges: tuple[tuple[int, int], ...]
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CommitRecord:
+    """Entry `n` of a session's commit log; no trial is in two records."""
+
+    n: int
+    writer: str
+    parts: tuple[Part, ...]
+
+    def encode(self) -> bytes:
+        """JSON that carries a checksum of itself."""
+        body = {"n": self.n, "writer": self.writer, "parts": [vars(part) for part in self.parts]}
+        return _canonical({**body, "sha256": _digest(body)})
+
+    @staticmethod
+    def decode(data: bytes, where: str) -> "CommitRecord":
+        """The record in `data`. Raises BadData, naming `where`, when it is damaged."""
+        try:
+            body = json.loads(data)
+            stated = body.pop("sha256")
+            parts = tuple(
+                Part(p["path"], p["sha256"], p["rows"], tuple((a, b) for a, b in p["ranges"]), p["summary"])
+                for p in body["parts"]
+            )
+            record = CommitRecord(body["n"], body["writer"], parts)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadData(f"Commit record {where} cannot be read ({error}); restore it from a backup.") from error
+        if _digest(body) != stated:
+            raise BadData(f"Commit record {where} is damaged: its checksum does not match; restore it from a backup.")
+        return record
+
+
+class SessionFolder:
+    """One session in a results store.
+
+    One writer at a time is expected and two are survived: `commit` lets one of them win each number.
+    """
+
+    def __init__(self, provider: StorageProvider, session_id: str) -> None:
+        """Raises StorageError for a session id that is no plain name."""
+        if not _NAME.fullmatch(session_id):
+            raise StorageError(
+                f"{session_id!r} is no session id: use letters, digits, '.', '_' and '-', at most 128 of them."
+            )
+        self.provider = provider
+        self.session_id = session_id
+
+    def write_part(self, data: bytes, rows: int, ranges: list[tuple[int, int]], summary: dict[str, Any]) -> Part:
+        """Store Parquet bytes under a name made from their content; writing the same twice is harmless."""
+        digest = hashlib.sha256(data).hexdigest()
+        path = f"trials/part-{digest[:24]}.parquet"
+        self.provider.write(self._path(path), data)
+        return Part(path, digest, rows, tuple(ranges), summary)
+
+    def read_part(self, part: Part) -> bytes:
+        """The bytes of a part. Raises BadData when they are not the ones that were committed."""
+        data = self.provider.read(self._path(part.path))
+        if hashlib.sha256(data).hexdigest() != part.sha256:
+            raise BadData(
+                f"Part {part.path} of session {self.session_id} is damaged: its checksum is not the committed one; "
+                "restore it from a backup."
+            )
+        return data
+
+    def commit(self, record: CommitRecord) -> bool:
+        """Publish `record` under its number; False when somebody else's record has that number."""
+        path = self._path(_commit_path(record.n))
+        data = record.encode()
+        return self.provider.create(path, data) or self.provider.read(path) == data
+
+    def read_commit(self, n: int) -> CommitRecord | None:
+        """Record `n`, or None when there is none yet. Raises BadData when it is damaged or misnumbered."""
+        path = self._path(_commit_path(n))
+        try:
+            data = self.provider.read(path)
+        except NotFound:
+            return None
+        record = CommitRecord.decode(data, path)
+        if record.n != n:
+            raise BadData(f"Commit record {path} says that it is number {record.n}; restore it from a backup.")
+        return record
+
+    def commits(self, start: int = 0) -> Iterator[CommitRecord]:
+        """The commit log from number `start` on."""
+        n = start
+        while (record := self.read_commit(n)) is not None:
+            yield record
+            n += 1
+
+    def write_document(self, name: str, content: Any) -> None:
+        """Put a JSON document (`metadata.json`, ...) into the session's folder, replacing it."""
+        self.provider.write(self._path(name), encode_json(content))
+
+    def create_document(self, name: str, content: Any) -> bool:
+        """Put a JSON document there only if there is none of that name."""
+        return self.provider.create(self._path(name), encode_json(content))
+
+    def document(self, name: str) -> Any:
+        """A JSON document of the session. Raises NotFound, and BadData when it is no JSON."""
+        data = self.provider.read(self._path(name))
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise BadData(f"{name} of session {self.session_id} is not JSON ({error}).") from error
+
+    def _path(self, name: str) -> str:
+        return f"{self.session_id}/{name}"
+
+
+class SessionStore:
+    """All sessions of one results store."""
+
+    def __init__(self, provider: StorageProvider) -> None:
+        self.provider = provider
+
+    def announce(self, session_id: str, entry: dict[str, Any]) -> SessionFolder:
+        """Begin a session: enter it in the catalog. Raises StorageError when the id is taken."""
+        folder = SessionFolder(self.provider, session_id)
+        if not self.provider.create(f"{CATALOG}/{session_id}.json", encode_json(entry)):
+            raise StorageError(
+                f"Session {session_id} already exists in {self.provider.uri}; resume it or name another."
+            )
+        return folder
+
+    def ids(self) -> list[str]:
+        """The ids of all sessions, sorted (which is by time, for the ids that the grid makes)."""
+        return [path.removeprefix(f"{CATALOG}/").removesuffix(".json") for path in self.provider.list(CATALOG)]
+
+    def folder(self, session_id: str) -> SessionFolder:
+        """The session of that id, or of the only id that begins with it. Raises NotFound."""
+        ids = self.ids()
+        if session_id == "latest" and ids:
+            return SessionFolder(self.provider, ids[-1])
+        found = [s for s in ids if s == session_id] or [s for s in ids if session_id and s.startswith(session_id)]
+        if len(found) == 1:
+            return SessionFolder(self.provider, found[0])
+        what = f"{len(found)} sessions begin with {session_id!r}" if found else f"There is no session {session_id!r}"
+        raise NotFound(f"{what} in {self.provider.uri}; `grid ls` lists the {len(ids)} that are there.")
+
+    def render_index(self) -> None:
+        """Rewrite `index.json`, the view of all sessions for older readers, from the catalog and the summaries.
+
+        The last renderer always sees every session that was announced before it finished: it looks again.
+        """
+        shown: list[str] | None = None
+        while shown != (ids := self.ids()):
+            entries = [self._entry(session_id) for session_id in ids]
+            self.provider.write(INDEX, encode_json({"sessions": entries}))
+            shown = ids
+
+    def _entry(self, session_id: str) -> dict[str, Any]:
+        entry = json.loads(self.provider.read(f"{CATALOG}/{session_id}.json"))
+        try:
+            return {**entry, **SessionFolder(self.provider, session_id).document("summary.json")}
+        except NotFound:
+            return {**entry, "status": "incomplete", "metrics": {}}
+
+
+def _commit_path(n: int) -> str:
+    return f"commits/{n:010d}.json"
+
+
+def encode_json(content: Any) -> bytes:
+    """JSON for people: indented, UTF-8, no NaN (write null instead)."""
+    return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _canonical(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(_canonical(body)).hexdigest()

@@ -1,0 +1,333 @@
+"""Bit masks over bars, and the comparisons that make them.
+
+A mask of n bars is ceil(n / 64) words; bar i is bit i % 64 of word i // 64. A comparison of two rows reads 64
+bars at a time into one word, so that its cost is the memory it reads. Comparing with NaN is false.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+from numpy.typing import ArrayLike, NDArray
+
+from strategies.errors import SignalError
+
+Row = NDArray[np.float64]
+Words = NDArray[np.uint64]
+
+WORD = 64
+_GREATER, _LESS, _GREATER_EQUAL, _LESS_EQUAL = range(4)
+_MIRRORED = (_LESS, _GREATER, _LESS_EQUAL, _GREATER_EQUAL)  # a > b is b < a
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+class Bits:
+    """An immutable mask over `n` bars.
+
+    `words`: read-only uint64[ceil(n / 64)], little bit order, the bits beyond `n` zero.
+    """
+
+    __slots__ = ("_n", "_words")
+
+    _words: Words
+    _n: int
+
+    def __init__(self, words: Words, n: int) -> None:
+        """Copies `words`. Raises SignalError where they are not uint64[ceil(n / 64)] with a zero tail."""
+        if words.dtype != np.uint64 or words.shape != (words_of(n),):
+            raise SignalError(f"a mask of {n} bars needs uint64[{words_of(n)}], got {words.dtype}{list(words.shape)}")
+        if n % WORD and int(words[-1]) >> (n % WORD):
+            raise SignalError(f"a mask of {n} bars has bits set beyond its last bar")
+        self._words = words.copy()
+        self._words.setflags(write=False)
+        self._n = n
+
+    @staticmethod
+    def _own(words: Words, n: int) -> Bits:
+        """Wrap words that nobody else holds and that are known to be sound."""
+        words.setflags(write=False)
+        bits = object.__new__(Bits)
+        bits._words = words
+        bits._n = n
+        return bits
+
+    @staticmethod
+    def pack(mask: NDArray[np.bool_]) -> Bits:
+        """The mask of a bool[n] array. Raises SignalError for any other dtype or shape."""
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_ or mask.ndim != 1:
+            raise SignalError(f"a mask is a one-dimensional bool array, got {describe_array(mask)}")
+        octets = np.zeros(words_of(mask.size) * 8, np.uint8)
+        packed = np.packbits(mask, bitorder="little")
+        octets[: packed.size] = packed
+        return Bits._own(octets.view("<u8").astype(np.uint64, copy=False), mask.size)
+
+    @staticmethod
+    def zeros(n: int) -> Bits:
+        """The mask of `n` bars with none set; shared, as masks are immutable."""
+        return _zeros(n)
+
+    def unpack(self) -> NDArray[np.bool_]:
+        """The mask as bool[n]."""
+        octets = self._words.astype("<u8", copy=False).view(np.uint8)
+        return np.unpackbits(octets, count=self._n, bitorder="little").view(np.bool_)
+
+    @property
+    def words(self) -> Words:
+        return self._words
+
+    @property
+    def n(self) -> int:
+        return self._n
+
+    @property
+    def nbytes(self) -> int:
+        return self._words.nbytes
+
+    def count(self) -> int:
+        """How many bars are set."""
+        return int(np.bitwise_count(self._words).sum())
+
+    def indices(self) -> NDArray[np.int64]:
+        """The bars that are set, ascending."""
+        return np.flatnonzero(self.unpack())
+
+    def __len__(self) -> int:
+        return self._n
+
+    def __and__(self, other: Bits) -> Bits:
+        return Bits._own(self._words & self._other(other), self._n)
+
+    def __or__(self, other: Bits) -> Bits:
+        return Bits._own(self._words | self._other(other), self._n)
+
+    def __invert__(self) -> Bits:
+        words = ~self._words
+        if self._n % WORD:
+            words[-1] &= _ALL >> np.uint64(WORD - self._n % WORD)
+        return Bits._own(words, self._n)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Bits):
+            return NotImplemented
+        return self._n == other._n and bool(np.array_equal(self._words, other._words))
+
+    def __hash__(self) -> int:
+        return hash((self._n, self._words.tobytes()))
+
+    def __repr__(self) -> str:
+        return f"Bits({self.count()} of {self._n})"
+
+    def __reduce__(self) -> tuple[type[Bits], tuple[Words, int]]:
+        return Bits, (self._words, self._n)
+
+    def _other(self, other: Bits) -> Words:
+        if not isinstance(other, Bits):
+            raise TypeError(f"a mask combines with a mask, not with {type(other).__name__}")
+        if other._n != self._n:
+            raise SignalError(f"masks of {self._n} and {other._n} bars cannot be combined")
+        return other._words
+
+
+def words_of(n: int) -> int:
+    """Words that hold `n` bits."""
+    return (n + WORD - 1) // WORD
+
+
+def describe_array(value: object) -> str:
+    """`float64[3, 2]` for an array, else the name of the type; for error texts."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype}{list(value.shape)}"
+    return type(value).__name__
+
+
+@lru_cache(maxsize=64)
+def _zeros(n: int) -> Bits:
+    return Bits._own(np.zeros(words_of(n), np.uint64), n)
+
+
+def above(a: ArrayLike, b: ArrayLike) -> Bits:
+    """Bars where `a[i] > b[i]`. Each side is float64[n] or a number, not both; NaN compares false."""
+    return _compare(_GREATER, a, b)
+
+
+def below(a: ArrayLike, b: ArrayLike) -> Bits:
+    """Bars where `a[i] < b[i]`; see `above`."""
+    return _compare(_LESS, a, b)
+
+
+def at_least(a: ArrayLike, b: ArrayLike) -> Bits:
+    """Bars where `a[i] >= b[i]`; see `above`."""
+    return _compare(_GREATER_EQUAL, a, b)
+
+
+def at_most(a: ArrayLike, b: ArrayLike) -> Bits:
+    """Bars where `a[i] <= b[i]`; see `above`."""
+    return _compare(_LESS_EQUAL, a, b)
+
+
+def crosses_above(a: ArrayLike, b: ArrayLike) -> Bits:
+    """Bars where `a[i-1] <= b[i-1]` and `a[i] > b[i]`, both defined at both bars; never bar 0."""
+    return crosses(a, b)[0]
+
+
+def crosses_below(a: ArrayLike, b: ArrayLike) -> Bits:
+    """Bars where `a[i-1] >= b[i-1]` and `a[i] < b[i]`, both defined at both bars; never bar 0."""
+    return crosses(a, b)[1]
+
+
+def crosses(a: ArrayLike, b: ArrayLike) -> tuple[Bits, Bits]:
+    """`(crosses_above, crosses_below)` in one pass; a number on either side is a level."""
+    left, right = _operands(a, b)
+    if isinstance(left, float):
+        up, down = crosses(right, left)
+        return down, up
+    n = left.size
+    up_words = np.empty(words_of(n), np.uint64)
+    down_words = np.empty(words_of(n), np.uint64)
+    _cross(left, right, up_words, down_words)
+    return Bits._own(up_words, n), Bits._own(down_words, n)
+
+
+def read_only(values: ArrayLike) -> Row:
+    """`values` as a read-only contiguous float64 array, without a copy where it is one but for the flag.
+
+    Kernels are compiled for read-only arrays alone: a writable one would compile a second copy of each.
+    """
+    row = np.ascontiguousarray(values, dtype=np.float64)
+    if row.flags.writeable:
+        row = row.view()
+        row.setflags(write=False)
+    return row
+
+
+def _operands(a: ArrayLike, b: ArrayLike) -> tuple[Row | float, Row | float]:
+    left, right = _operand(a), _operand(b)
+    if isinstance(left, float):
+        if isinstance(right, float):
+            raise SignalError("a comparison needs a row of bars on at least one side, got two numbers")
+    elif not isinstance(right, float) and left.size != right.size:
+        raise SignalError(f"rows of {left.size} and {right.size} bars cannot be compared")
+    return left, right
+
+
+def _operand(value: ArrayLike) -> Row | float:
+    if isinstance(value, (int, float)):
+        return float(value)
+    row = read_only(value)
+    if row.ndim == 1 and np.ndim(value) == 1:
+        return row
+    if np.ndim(value) == 0:
+        return float(row[0])
+    raise SignalError(f"a comparison needs one-dimensional rows, got {describe_array(value)}")
+
+
+def _compare(operator: int, a: ArrayLike, b: ArrayLike) -> Bits:
+    left, right = _operands(a, b)
+    if isinstance(left, float):
+        left, right, operator = right, left, _MIRRORED[operator]
+    assert not isinstance(left, float)  # noqa: S101 -- _operands has refused two numbers
+    words = np.empty(words_of(left.size), np.uint64)
+    _compare_rows(operator, left, right, words)
+    return Bits._own(words, left.size)
+
+
+# Numba does not turn a loop of comparisons into vector compares with mask results; an explicit vector does.
+
+
+def _lanes(builder: Any, context: Any, value: Any, kind: Any, index: Any, lanes: int) -> Any:
+    """`lanes` neighbouring values of an array from `index` on, or a number repeated."""
+    vector = ir.VectorType(ir.DoubleType(), lanes)
+    if not isinstance(kind, types.Array):
+        one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+        spread = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+        return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), spread)
+    data = context.make_array(kind)(context, builder, value).data
+    pointer = builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
+    loaded = builder.load(pointer)
+    loaded.align = 8
+    return loaded
+
+
+def _vector_compare(operator: str, lanes: int) -> Any:
+    """An intrinsic (a, b, i) -> uint64 whose bit k is `a[i+k] operator b[i+k]` (or b); no bounds check."""
+
+    @intrinsic
+    def compare(typingctx: Any, a: Any, b: Any, i: Any) -> Any:  # noqa: ARG001 -- numba's signature
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            rows = [_lanes(builder, context, args[k], signature.args[k], args[2], lanes) for k in (0, 1)]
+            mask = builder.bitcast(builder.fcmp_ordered(operator, *rows), ir.IntType(lanes))
+            return mask if lanes == WORD else builder.zext(mask, ir.IntType(WORD))
+
+        return types.uint64(a, b, types.uint64), generate
+
+    return compare
+
+
+_GT, _GT1 = _vector_compare(">", WORD), _vector_compare(">", 1)
+_LT, _LT1 = _vector_compare("<", WORD), _vector_compare("<", 1)
+_GE, _GE1 = _vector_compare(">=", WORD), _vector_compare(">=", 1)
+_LE, _LE1 = _vector_compare("<=", WORD), _vector_compare("<=", 1)
+
+
+# The operator is an argument: kernels closed over an intrinsic would never hit Numba's cache on disk.
+
+
+@njit(cache=True, nogil=True)
+def _word(operator, a, b, i):  # type: ignore[no-untyped-def]
+    if operator == _GREATER:
+        return _GT(a, b, i)
+    if operator == _LESS:
+        return _LT(a, b, i)
+    if operator == _GREATER_EQUAL:
+        return _GE(a, b, i)
+    return _LE(a, b, i)
+
+
+@njit(cache=True, nogil=True)
+def _bit(operator, a, b, i):  # type: ignore[no-untyped-def]
+    if operator == _GREATER:
+        return _GT1(a, b, i)
+    if operator == _LESS:
+        return _LT1(a, b, i)
+    if operator == _GREATER_EQUAL:
+        return _GE1(a, b, i)
+    return _LE1(a, b, i)
+
+
+@njit(cache=True, nogil=True)
+def _compare_rows(operator, a, b, out):  # type: ignore[no-untyped-def]
+    full = a.size // 64
+    for w in range(full):
+        out[w] = _word(operator, a, b, np.uint64(w) << np.uint64(6))
+    if a.size > full * 64:
+        bits = np.uint64(0)
+        for i in range(full * 64, a.size):
+            bits |= _bit(operator, a, b, np.uint64(i)) << np.uint64(i & 63)
+        out[full] = bits
+
+
+@njit(cache=True, nogil=True)
+def _cross(a, b, up, down):  # type: ignore[no-untyped-def]
+    """This bar's strict comparison and the last bar's opposite one, carried over the edge of words."""
+    one, top = np.uint64(1), np.uint64(63)
+    was_not_above, was_not_below = np.uint64(0), np.uint64(0)
+    full = a.size // 64
+    for w in range(full):
+        i = np.uint64(w) << np.uint64(6)
+        not_above, not_below = _LE(a, b, i), _GE(a, b, i)
+        up[w] = _GT(a, b, i) & ((not_above << one) | was_not_above)
+        down[w] = _LT(a, b, i) & ((not_below << one) | was_not_below)
+        was_not_above, was_not_below = not_above >> top, not_below >> top
+    if a.size > full * 64:
+        up_bits, down_bits = np.uint64(0), np.uint64(0)
+        for k in range(full * 64, a.size):
+            i, bit = np.uint64(k), np.uint64(k & 63)
+            up_bits |= (_GT1(a, b, i) & was_not_above) << bit
+            down_bits |= (_LT1(a, b, i) & was_not_below) << bit
+            was_not_above, was_not_below = _LE1(a, b, i), _GE1(a, b, i)
+        up[full], down[full] = up_bits, down_bits
