@@ -134,7 +134,7 @@ def _cause(error: RayTaskError) -> BaseException:
     return cause
 
 
-@dataclass
+@dataclass(eq=False)
 class Uncommitted:
     """The batch of a unit on its way: the aggregator's answer that is awaited, and the writer that has taken it in."""
 
@@ -168,14 +168,17 @@ class Driver:
         keep = max(sweep.results.keep_best, 1)
         folder = self._work.folder
         self._aggregator = _actor(AggregatorActor)(folder.provider.uri, folder.session_id, sweep.objective, keep)
-        while not self._all_done():
-            self._resize()
-            self._feed()
-            self._wait()
-            self._kill_overdue()
-            self._record_given_up()
-            self._settle()
-        ray.get(self._aggregator.flush.remote())
+        try:
+            while not self._all_done():
+                self._resize()
+                self._feed()
+                self._wait()
+                self._kill_overdue()
+                self._record_given_up()
+                self._settle()
+        finally:
+            for actor in (*self._actors.values(), self._aggregator):
+                ray.kill(actor)
 
     def _all_done(self) -> bool:
         if self._uncommitted or self._attempts:
@@ -282,7 +285,8 @@ class Driver:
         if answers:
             ready, _ = ray.wait([u.answer for u in answers], num_returns=len(answers), timeout=0)
             for entry in [u for u in answers if u.answer in ready]:
-                self._read_receipt(entry)
+                if entry.answer is not None:  # one lost aggregator takes all its answers with it
+                    self._read_receipt(entry)
         elif self._uncommitted and (self._dispatcher.in_flight() == 0 or len(self._uncommitted) >= MOST_UNCOMMITTED):
             self._receive(self._aggregator.flush.remote())
 

@@ -18,7 +18,7 @@ SHORTEST_DEADLINE_S = 30.0
 DEADLINE_FACTOR = 10.0
 
 
-@dataclass
+@dataclass(eq=False)
 class Attempt:
     """One try at a unit: attempt number `number` (from 1), on `worker`; `since` is when it came to the head."""
 
@@ -48,7 +48,7 @@ class Dispatcher:
     _exhausted: bool = False
 
     def add_worker(self, worker: str) -> None:
-        self._queues[worker] = deque()
+        self._queues.setdefault(worker, deque())
 
     def workers(self) -> list[str]:
         return list(self._queues)
@@ -71,9 +71,9 @@ class Dispatcher:
         self._leave(attempt, now)
 
     def failed(self, attempt: Attempt, reason: str, now: float) -> None:
-        """A unit did not come back although its worker lives."""
-        self._leave(attempt, now)
-        self._charge(attempt, reason)
+        """A unit did not come back although its worker lives. Nothing when the attempt is over already."""
+        if self._leave(attempt, now):
+            self._charge(attempt, reason)
 
     def redo(self, unit: WorkUnit) -> None:
         """The result of a finished unit was lost on its way: evaluate it again."""
@@ -115,12 +115,16 @@ class Dispatcher:
             self._again.appendleft(taken)
         return taken is None
 
-    def _leave(self, attempt: Attempt, now: float) -> None:
-        queue = self._queues.get(attempt.worker)
-        if queue is not None and attempt in queue:
-            queue.remove(attempt)
-            if queue:
-                queue[0].since = now
+    def _leave(self, attempt: Attempt, now: float) -> bool:
+        """Take an attempt off its worker; False when the worker does not have it (any more)."""
+        queue = self._queues.get(attempt.worker, deque())
+        if attempt not in queue:
+            return False
+        head = queue[0]
+        queue.remove(attempt)
+        if queue and queue[0] is not head:
+            queue[0].since = now
+        return True
 
     def _take(self) -> tuple[int, WorkUnit] | None:
         if self._again:

@@ -1,5 +1,7 @@
 """WorkUnit in, ResultBatch out: the one place where trials are backtested, whatever the executor."""
 
+import re
+import signal
 import traceback
 from dataclasses import dataclass, field
 from pathlib import PurePath
@@ -13,8 +15,12 @@ from grid.engine import METRICS, Engine
 from grid.plan import WorkUnit
 from grid.resolve import LoadedBars, ResolvedSweep
 from grid.results import BLOCK_COLUMNS, FAILED, OK, ResultBatch, batch_of, result_schema
+from grid.search import space_of
+from strategies import Strategy
 
 ERROR_LENGTH = 500
+_FOLDERS = re.compile(r"(?<![\w./:-])(?:/[\w.+@-]+)+/(?=[\w.+@-])")
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
 class Evaluator:
@@ -23,7 +29,7 @@ class Evaluator:
     def __init__(self, resolved: ResolvedSweep) -> None:
         sweep = resolved.sweep
         self.resolved = resolved
-        self.schema = result_schema(resolved.points, sweep.validation.blocks)
+        self.schema = result_schema(space_of(sweep), sweep.validation.blocks)
         self._keep = max(sweep.results.keep_best, 1)
         self._engine: tuple[int, Engine] | None = None
 
@@ -60,8 +66,10 @@ class Evaluator:
         try:
             strategy = self.resolved.strategy(**parameters)
             engine.evaluate(strategy.signals(engine.bars), rows.metrics[i], rows.blocks[i])
-        except Exception as error:  # noqa: BLE001 - whatever a strategy raises becomes its row
-            rows.fail(i, describe(error))
+        except BaseException as error:  # whatever a strategy raises becomes its row, sys.exit too
+            if _stops_the_process(error):
+                raise
+            rows.fail(i, describe(error, self.resolved.strategy))
 
     def _engine_of(self, dataset: int, loaded: LoadedBars) -> Engine:
         if self._engine is None or self._engine[0] != dataset or self._engine[1].bars is not loaded.bars:
@@ -103,8 +111,34 @@ class _Rows:
         return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def describe(error: BaseException) -> str:
-    """Type, message and the innermost place in the strategy's own code; the same on every machine."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({PurePath(frames[-1].filename).name}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
-    return f"{type(error).__name__}: {error}"[:ERROR_LENGTH] + place
+def describe(error: BaseException, strategy: type[Strategy]) -> str:
+    """Type, message and the innermost place in the strategy's own code; the same on every machine.
+
+    Folders and memory addresses are left out. Where a recursion breaks off depends on who called, so of that the
+    outermost place is told.
+    """
+    own = {base.__module__ for base in strategy.__mro__ if base not in Strategy.__mro__}
+    trace = traceback.walk_tb(error.__traceback__)
+    frames = [(frame.f_code, line) for frame, line in trace if frame.f_globals.get("__name__") in own]
+    message, place = _message(error), frames[-1:]
+    if isinstance(error, RecursionError):
+        message, place = "maximum recursion depth exceeded", frames[:1]
+    where = "".join(f" ({PurePath(code.co_filename).name}:{line} in {code.co_name})" for code, line in place)
+    return f"{type(error).__name__}: {message}"[:ERROR_LENGTH] + where
+
+
+def _message(error: BaseException) -> str:
+    try:
+        text = str(error).encode(errors="replace").decode()
+    except Exception:  # noqa: BLE001 - an exception of a strategy may be as wrong as the rest of it
+        return "(its message cannot be read)"
+    return _ADDRESS.sub("", _FOLDERS.sub("", text))
+
+
+def _stops_the_process(error: BaseException) -> bool:
+    """Whether it comes from the keyboard or a signal's handler (Ray's raises SystemExit), not from the strategy."""
+    if isinstance(error, Exception):
+        return False
+    handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()}
+    frames = traceback.walk_tb(error.__traceback__)
+    return isinstance(error, KeyboardInterrupt) or any(frame.f_code in handlers for frame, _ in frames)

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from grid.dimensions import Axis
 from grid.engine.metrics import METRICS
 from grid.expressions import compile_constraint
 from grid.ranges import Ranges
-from grid.space import Points
+from grid.space import SearchSpace
 from grid.spec import Objective
 
 OK, FAILED = "ok", "failed"
@@ -56,18 +57,20 @@ class Summary:
         return Summary(self.ok + other.ok, self.failed + other.failed, tuple(best))
 
 
-def result_schema(points: Points, blocks: int) -> pa.Schema:
+def result_schema(space: SearchSpace, blocks: int) -> pa.Schema:
     """trial_id, symbol, timeframe, a column a parameter, the metrics, status, error, and the block moments."""
-    first = points.columns(np.zeros(1, np.int64))
     fields: dict[str, Any] = {"trial_id": pa.int64(), "symbol": pa.string(), "timeframe": pa.string()}
-    fields |= {name: _arrow_type(values) for name, values in first.items()}
+    fields |= {name: _arrow_type(axis) for name, axis in space.axes.items()}
     fields |= dict.fromkeys(METRICS, pa.float64())
     fields |= {"status": pa.string(), "error": pa.string()}
     fields |= dict.fromkeys(BLOCK_COLUMNS, pa.list_(pa.float64(), blocks))
     return pa.schema(fields)
 
 
-def _arrow_type(values: NDArray[Any]) -> Any:
+def _arrow_type(axis: Axis) -> Any:
+    values = axis.take(np.zeros(1, np.int64))
+    if values.dtype == object:  # null is among them; the others have one type
+        values = np.array([value for value in axis if value is not None])
     kinds: dict[str, Any] = {"i": pa.int64(), "u": pa.int64(), "f": pa.float64(), "b": pa.bool_()}
     return kinds.get(values.dtype.kind, pa.string())
 

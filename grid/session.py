@@ -92,7 +92,7 @@ class Session:
         table = pa.concat_tables(tables)
         place = {t: i for i, t in enumerate(wanted)}
         ids: list[Any] = table["trial_id"].to_pylist()
-        return table.take(sorted(range(len(ids)), key=lambda i: place[ids[i]]))
+        return table.take(sorted(range(len(ids)), key=lambda i: place[ids[i]])) if ids else None
 
     def top(self, n: int = 10) -> pa.Table | None:
         """The best trials by the sweep's objective, best first; at most `results.keep_best`. None without one."""
@@ -130,6 +130,8 @@ class Session:
         if not 0 <= trial_id < self.resolved.plan.total:
             raise BadInput(f"session {self.id} has no trial {trial_id}: numbers go to {self.resolved.plan.total - 1}.")
         dataset, point = self.resolved.plan.locate(trial_id)
+        if not self.resolved.points.valid(np.array([point]))[0]:
+            raise BadInput(f"session {self.id} has no trial {trial_id}: a constraint excludes its parameters.")
         loaded = self.resolved.load(dataset)
         strategy = self.resolved.strategy(**self.resolved.points[point])
         engine = Engine(loaded.bars, self.sweep.execution, loaded.edges)

@@ -70,6 +70,9 @@ class StorageProvider(Protocol):
     def open(self, path: str) -> BinaryIO:
         """A seekable binary file of the content, for Arrow to read parts of. Raises `NotFound`."""
 
+    def check_writable(self) -> None:
+        """Raises `StorageError` where nothing can be written; leaves no object and no folder behind."""
+
 
 def checked(path: str) -> str:
     """`path` if it is a clean relative path; raises `StorageError` otherwise."""
@@ -169,6 +172,19 @@ class LocalProvider:
         with _told("open", path, self.uri, NotFound):
             return target.open("rb")
 
+    def check_writable(self) -> None:
+        """See `StorageProvider.check_writable`: gives a name to a file in the folder, or in the one it would be in."""
+        folder = next(path for path in (self.root, *self.root.parents) if path.exists())
+        if not folder.is_dir():
+            raise StorageError(f"{self.uri} cannot be written: {folder} is a file and no folder.")
+        name = folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
+        try:
+            with _finished_beside(name, b"") as temporary:
+                name.hardlink_to(temporary)
+                name.unlink()
+        except OSError as error:
+            raise StorageError(f"{self.uri} cannot be written: {error.strerror or error} in {folder}.") from error
+
     def _target(self, path: str) -> Path:
         return self.root / PurePosixPath(checked(path))
 
@@ -261,6 +277,9 @@ class MemoryProvider:
     def open(self, path: str) -> BinaryIO:
         """See `StorageProvider.open`."""
         return io.BytesIO(self._found("open", path)[0])
+
+    def check_writable(self) -> None:
+        """See `StorageProvider.check_writable`."""
 
     def _found(self, action: str, path: str) -> tuple[bytes, float]:
         with self._lock:

@@ -17,6 +17,8 @@ from storage.providers import StorageProvider
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 CATALOG = "catalog"
 INDEX = "index.json"
+LATEST = "latest"
+INCOMPLETE = "incomplete"
 
 
 @dataclass(frozen=True)
@@ -44,23 +46,22 @@ class CommitRecord:
 
     def encode(self) -> bytes:
         """JSON that carries a checksum of itself."""
-        body = {"n": self.n, "writer": self.writer, "parts": [vars(part) for part in self.parts]}
-        return _canonical({**body, "sha256": _digest(body)})
+        return _sealed({"n": self.n, "writer": self.writer, "parts": [vars(part) for part in self.parts]})
 
     @staticmethod
     def decode(data: bytes, where: str) -> "CommitRecord":
         """The record in `data`. Raises BadData, naming `where`, when it is damaged."""
         try:
             body = json.loads(data)
-            stated = body.pop("sha256")
+            del body["sha256"]
             parts = tuple(
                 Part(p["path"], p["sha256"], p["rows"], tuple((a, b) for a, b in p["ranges"]), p["summary"])
                 for p in body["parts"]
             )
-            record = CommitRecord(body["n"], body["writer"], parts)
+            record, intact = CommitRecord(body["n"], body["writer"], parts), _sealed(body) == data
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadData(f"Commit record {where} cannot be read ({error}); restore it from a backup.") from error
-        if _digest(body) != stated:
+        if not intact:
             raise BadData(f"Commit record {where} is damaged: its checksum does not match; restore it from a backup.")
         return record
 
@@ -72,11 +73,13 @@ class SessionFolder:
     """
 
     def __init__(self, provider: StorageProvider, session_id: str) -> None:
-        """Raises StorageError for a session id that is no plain name."""
+        """Raises StorageError for a session id that is no plain name, or a name that means something else."""
         if not _NAME.fullmatch(session_id):
             raise StorageError(
                 f"{session_id!r} is no session id: use letters, digits, '.', '_' and '-', at most 128 of them."
             )
+        if session_id.lower() in (CATALOG, INDEX, LATEST):
+            raise StorageError(f"{session_id!r} is no session id: the store uses that name itself; choose another.")
         self.provider = provider
         self.session_id = session_id
 
@@ -132,11 +135,7 @@ class SessionFolder:
 
     def document(self, name: str) -> Any:
         """A JSON document of the session. Raises NotFound, and BadData when it is no JSON."""
-        data = self.provider.read(self._path(name))
-        try:
-            return json.loads(data)
-        except ValueError as error:
-            raise BadData(f"{name} of session {self.session_id} is not JSON ({error}).") from error
+        return _parsed(self.provider.read(self._path(name)), f"{name} of session {self.session_id}")
 
     def _path(self, name: str) -> str:
         return f"{self.session_id}/{name}"
@@ -164,7 +163,7 @@ class SessionStore:
     def folder(self, session_id: str) -> SessionFolder:
         """The session of that id, or of the only id that begins with it. Raises NotFound."""
         ids = self.ids()
-        if session_id == "latest" and ids:
+        if session_id == LATEST and ids:
             return SessionFolder(self.provider, ids[-1])
         found = [s for s in ids if s == session_id] or [s for s in ids if session_id and s.startswith(session_id)]
         if len(found) == 1:
@@ -175,20 +174,29 @@ class SessionStore:
     def render_index(self) -> None:
         """Rewrite `index.json`, the view of all sessions for older readers, from the catalog and the summaries.
 
-        The last renderer always sees every session that was announced before it finished: it looks again.
+        Of several renderers the last one sees all that was announced or summarised before the others began: each
+        looks again after it has written, and writes again when there is more.
         """
-        shown: list[str] | None = None
-        while shown != (ids := self.ids()):
-            entries = [self._entry(session_id) for session_id in ids]
-            self.provider.write(INDEX, encode_json({"sessions": entries}))
-            shown = ids
+        shown: dict[str, dict[str, Any]] | None = None
+        while shown != (entries := self._entries(shown or {})):
+            self.provider.write(INDEX, encode_json({"sessions": list(entries.values())}))
+            shown = entries
+
+    def _entries(self, known: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """All sessions; those in `known` that are not incomplete are final, and are not read again."""
+        final = {session_id: entry for session_id, entry in known.items() if entry["status"] != INCOMPLETE}
+        return {session_id: final.get(session_id) or self._entry(session_id) for session_id in self.ids()}
 
     def _entry(self, session_id: str) -> dict[str, Any]:
-        entry = json.loads(self.provider.read(f"{CATALOG}/{session_id}.json"))
+        entry = {"session_id": session_id, "status": INCOMPLETE, "metrics": {}}
         try:
+            announced = _parsed(self.provider.read(path := f"{CATALOG}/{session_id}.json"), path)
+            entry = {**entry, **announced, "status": INCOMPLETE}
             return {**entry, **SessionFolder(self.provider, session_id).document("summary.json")}
         except NotFound:
-            return {**entry, "status": "incomplete", "metrics": {}}
+            return entry
+        except BadData:
+            return {**entry, "status": "damaged"}
 
 
 def _commit_path(n: int) -> str:
@@ -200,9 +208,17 @@ def encode_json(content: Any) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
+def _parsed(data: bytes, what: str) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise BadData(f"{what} is not JSON ({error}); restore it from a backup.") from error
+
+
+def _sealed(body: dict[str, Any]) -> bytes:
+    """The one way to write `body`, with its checksum in it: no byte can change unseen."""
+    return _canonical({**body, "sha256": hashlib.sha256(_canonical(body)).hexdigest()})
+
+
 def _canonical(body: dict[str, Any]) -> bytes:
     return json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-
-
-def _digest(body: dict[str, Any]) -> str:
-    return hashlib.sha256(_canonical(body)).hexdigest()

@@ -22,7 +22,10 @@ def print_table(console: Console, title: str, rows: Sequence[Mapping[str, Any]])
     fitting = next((k for k in range(len(names), 1, -1) if sum(widths[:k]) + 2 * k <= console.width), 1)
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for i, name in enumerate(names[:fitting]):
-        table.add_column(name, justify="left" if texts[i] else "right", min_width=widths[i])
+        if texts[i]:
+            table.add_column(name, min_width=widths[i])
+        else:
+            table.add_column(name, justify="right", width=widths[i])
     for row in cells:
         table.add_row(*row[:fitting])
     console.print(table)

@@ -145,7 +145,7 @@ class ProviderContract:
 
     def test_of_racing_creators_one_wins_and_its_content_stays(self, provider):
         contents = [bytes([i]) * 200_000 for i in range(4)]
-        paths = [f"commits/{turn:02d}" for turn in range(20)]
+        paths = [f"commits/{turn:02d}" for turn in range(50)]
         answers = self.race(provider, paths, contents)
         for path, won in zip(paths, zip(*answers, strict=True), strict=True):
             assert won.count(True) == 1

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import pickle
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
@@ -84,6 +85,14 @@ class TestMemoryProvider(ProviderContract):
     """Writers are threads: the memory is one process's."""
 
     names = iter(range(1_000_000))
+
+    @pytest.fixture(autouse=True)
+    def _restless_threads(self) -> Iterator[None]:
+        """Threads take turns so often that a check and its consequence are torn apart."""
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        yield
+        sys.setswitchinterval(usual)
 
     @contextmanager
     def fresh(self) -> Iterator[StorageProvider]:

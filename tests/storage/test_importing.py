@@ -292,6 +292,16 @@ def test_adjusting_keeps_the_rules_whatever_the_rounding(tmp_path_factory, price
         assert table[name][0].as_py() == pytest.approx(raw * factor, rel=1e-14)
 
 
+@pytest.mark.parametrize(("close", "adjusted"), [(1.1, 2.7142857142857144), (1.1, 6.714285714285714)])
+def test_rounding_moves_low_and_high_and_never_the_adjusted_close(tmp_path, close, adjusted):
+    """1.1 x (2.71... / 1.1) is less than 2.71..., and 1.1 x (6.71... / 1.1) more than 6.71..., by the last bit."""
+    assert close * (adjusted / close) != adjusted
+    file = csv(tmp_path, HEADER + ",adj", f"2020-01-01,1.1,1.1,1.1,{close},1,{adjusted}")
+    (table,) = read_file(file, spec(adjust_by="adj"))
+    check_table(table, "adjusted")
+    assert table["close"][0].as_py() == adjusted
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "inf", "nan"])
 def test_an_adjusted_close_that_cannot_be_one_is_refused(tmp_path, value):
     file = csv(tmp_path, HEADER + ",adj", f"2020-01-01,1,1,1,1,1,{value}")

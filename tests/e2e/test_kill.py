@@ -1,0 +1,74 @@
+"""A sweep whose process is killed with SIGKILL at five moments, resumed each time, ends with the undisturbed rows."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grid.session import Session
+from grid.sweep import run
+from tests.e2e.sweeps import small
+from tests.rows import digest
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60.0
+
+
+def slow(store: Path) -> dict[str, Any]:
+    """About 330 trials of 15 ms."""
+    space = {"fast": {"range": [2, 20, 1]}, "slow": {"range": [5, 50, 5]}, "pause_ms": 15.0}
+    return small(store, strategy="tests.e2e.sweeps:Slow", space=space)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    return run(slow(tmp_path_factory.mktemp("undisturbed")), "serial")
+
+
+def start(*arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "grid", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+def commits(store: Path) -> int:
+    return len(list(store.glob("2*/commits/*.json")))
+
+
+def kill_when(process: subprocess.Popen[bytes], store: Path, wanted: int, then_s: float) -> None:
+    """SIGKILL once the session is announced and has `wanted` commits, `then_s` later."""
+    until = time.monotonic() + PATIENCE_S
+    while commits(store) < wanted or not list(store.glob("2*/metadata.json")):
+        assert process.poll() is None, f"it ended by itself: {process.stderr.read().decode()}"  # type: ignore[union-attr]
+        assert time.monotonic() < until, "the moment to kill it never came"
+        time.sleep(0.01)
+    time.sleep(then_s)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.parametrize("executor", ["serial", pytest.param("ray", marks=pytest.mark.ray)])
+def test_killed_at_five_moments(tmp_path: Path, undisturbed: Session, executor: str) -> None:
+    """At once after the announcement, after each of the first commits at different times, and between two."""
+    store, spec = tmp_path / "results", tmp_path / "sweep.json"
+    spec.write_text(json.dumps(slow(store)))
+    resume = ("resume", "latest", "--store", str(store), "--executor", executor)
+    kill_when(start("run", str(spec), "--executor", executor), store, 0, 0.0)
+    for wanted, then_s in ((1, 0.0), (1, 0.6), (2, 0.1), (2, 0.9)):
+        kill_when(start(*resume), store, wanted, then_s)
+    left = start(*resume)
+    _, errors = left.communicate(timeout=PATIENCE_S)
+    assert left.returncode == 0, errors.decode()
+    session = Session.open("latest", str(store))
+    assert session.status == "done"
+    assert digest(session.trials()) == digest(undisturbed.trials())
