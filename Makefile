@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo test lint format bench bench-quick requirements sample clean help
+.PHONY: demo test test-slow lint format bench requirements clean help
 
 help:              ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -30,6 +30,9 @@ demo: .venv/run    ## a real sweep on a local Ray, from nothing
 
 test: .venv/dev    ## every test that is not slow
 	$(BIN)/python -m pytest
+
+test-slow: .venv/dev  ## the long versions: more random input, longer runs
+	$(BIN)/python -m pytest -m slow
 
 lint: .venv/dev    ## style, types, layers
 	$(BIN)/ruff check .

@@ -105,9 +105,9 @@ class _Rows:
         arrays += [pa.array(values.tolist(), schema.field(name).type) for name, values in columns.items()]
         arrays += [pa.array(self.metrics[:, m]) for m in range(len(METRICS))]
         arrays += [pa.array(status, pa.string()), pa.array([self.errors.get(i) for i in range(self.n)], pa.string())]
-        for b in range(len(BLOCK_COLUMNS)):
+        for b, name in enumerate(BLOCK_COLUMNS):
             flat = pa.array(np.ascontiguousarray(self.blocks[:, b]).ravel())
-            arrays.append(pa.FixedSizeListArray.from_arrays(flat, self.block_count))
+            arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=schema.field(name).type))
         return pa.Table.from_arrays(arrays, schema=schema)
 
 

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from grid.engine import buy_and_hold
-from grid.errors import Refused
+from grid.errors import BadInput, Refused
 from grid.evaluate import Evaluator
 from grid.plan import WorkUnit
 from grid.resolve import LoadedBars, ResolvedSweep
 from grid.results import FAILED
+from storage.errors import StorageError
+from storage.providers import provider_for
 
 CANARIES = 20
 
@@ -39,7 +41,11 @@ class Rehearsal:
 
 
 def rehearse(resolved: ResolvedSweep) -> Rehearsal:
-    """Load every dataset once, and time the first trials on each (twice on the first, so that nothing is compiled)."""
+    """Load every dataset once, and time the first trials on each (twice on the first, so that nothing is compiled).
+
+    Raises BadInput, before anything else, where the results store cannot be written.
+    """
+    _check_results(resolved)
     first = [resolved.plan.locate(t) for t in resolved.plan.first_trials(CANARIES)]
     stop = max((point for dataset, point in first if dataset == 0), default=0) + 1
     evaluator = Evaluator(resolved)
@@ -54,6 +60,13 @@ def rehearse(resolved: ResolvedSweep) -> Rehearsal:
         few = WorkUnit(number, base, base + min(stop, CANARIES))
         datasets.append(_facts(resolved, number, loaded, _seconds_per_number(evaluator, few, loaded)))
     return Rehearsal(datasets, canaries)
+
+
+def _check_results(resolved: ResolvedSweep) -> None:
+    try:
+        provider_for(resolved.sweep.results.store).check_writable()
+    except StorageError as error:
+        raise BadInput(f"results.store: {error} Name a store that can be written.") from error
 
 
 def _seconds_per_number(evaluator: Evaluator, unit: WorkUnit, loaded: LoadedBars) -> float:

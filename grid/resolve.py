@@ -66,7 +66,7 @@ class ResolvedSweep:
         table = store.read(key, data.start, datetime.fromtimestamp(-(-self.cut // 1_000_000_000), UTC))
         table = table.slice(0, int(np.searchsorted(timestamps(table), self.cut)))
         if table.num_rows == 0:
-            raise BadInput(f"{key} has no bar from {data.start} to {_day(self.cut)}: widen data.start and data.end.")
+            raise BadInput(_no_bar(store.describe(key), data.start, self.cut))
         bars = bars_of(table, key, calendar)
         return LoadedBars(bars, bars_per_block(bars.timestamp, self.edges), fingerprint(table, calendar))
 
@@ -192,7 +192,16 @@ def _asked(sweep: Sweep) -> tuple[DatasetKey, ...]:
     return tuple(sorted(DatasetKey(s, t) for s in sweep.data.symbols for t in sweep.data.timeframes))
 
 
+def _no_bar(info: DatasetInfo, start: date | None, cut: int) -> str:
+    return (
+        f"data.start, data.end: {info.key} has no bar from {start} to {_day(cut)}, the span without its hold-out; "
+        f"it has bars from {info.first:%Y-%m-%d} to {info.last:%Y-%m-%d}."
+    )
+
+
 def _missing(key: DatasetKey, there: list[DatasetKey], uri: str) -> str:
+    if not there:
+        return f"data.store: {uri} holds no bars; name another folder, or bring bars in with `grid data import`."
     same = sorted({k.timeframe for k in there if k.symbol == key.symbol})
     if same:
         return f"data.timeframes: {uri} has {key.symbol} as {', '.join(same)}, and not as {key.timeframe}."
@@ -206,4 +215,4 @@ def _after_last(found: list[DatasetInfo]) -> datetime:
 
 
 def _day(at: int) -> str:
-    return str(np.datetime64(at, "ns").astype("datetime64[s]"))
+    return str(np.datetime64(at, "ns").astype("datetime64[s]")).removesuffix("T00:00:00")

@@ -63,7 +63,8 @@ def result_schema(space: SearchSpace, blocks: int) -> pa.Schema:
     fields |= {name: _arrow_type(axis) for name, axis in space.axes.items()}
     fields |= dict.fromkeys(METRICS, pa.float64())
     fields |= {"status": pa.string(), "error": pa.string()}
-    fields |= dict.fromkeys(BLOCK_COLUMNS, pa.list_(pa.float64(), blocks))
+    element = pa.field("element", pa.float64())  # Parquet's name for it, so that a table read back is the same
+    fields |= dict.fromkeys(BLOCK_COLUMNS, pa.list_(element, blocks))
     return pa.schema(fields)
 
 

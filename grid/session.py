@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from grid.aggregate import Ledger, read_ledger
 from grid.engine import METRICS, Backtest, Engine
-from grid.errors import BadInput
+from grid.errors import BadInput, nearest
 from grid.expressions import compile_constraint
 from grid.resolve import ResolvedSweep, reopen
-from grid.results import signed_scores
+from grid.results import FAILED, result_schema, signed_scores
+from grid.search import space_of
 from grid.spec import Sweep
+from storage.errors import NotFound
 from storage.ohlcv import DatasetKey
 from storage.providers import provider_for
 from storage.sessions import Part, SessionFolder, SessionStore
@@ -41,7 +43,10 @@ class Session:
     @cached_property
     def metadata(self) -> dict[str, Any]:
         """metadata.json as it was when this object first read it."""
-        content: dict[str, Any] = self.folder.document("metadata.json")
+        try:
+            content: dict[str, Any] = self.folder.document("metadata.json")
+        except NotFound:
+            raise BadInput(f"session {self.id} was announced and then never begun: run its sweep again.") from None
         return content
 
     @cached_property
@@ -71,6 +76,10 @@ class Session:
 
         columns: names to read, all by default. Raises BadData where a part is damaged.
         """
+        known = result_schema(space_of(self.sweep), self.sweep.validation.blocks).names
+        for name in columns or ():
+            if name not in known:
+                raise BadInput(f"rows have no column {name!r}{nearest(name, known)}; they have {', '.join(known)}.")
         wanted = None if columns is None else ["trial_id", *(c for c in columns if c != "trial_id")]
         tables = [self._read(part, wanted) for part in self.ledger.parts]
         if not tables:
@@ -97,6 +106,15 @@ class Session:
     def top(self, n: int = 10) -> pa.Table | None:
         """The best trials by the sweep's objective, best first; at most `results.keep_best`. None without one."""
         return self.rows(trial for _, trial in self.ledger.summary.best[:n])
+
+    def a_failure(self) -> tuple[int, str] | None:
+        """Number and error of a failed trial, an early one; None where none failed. Reads one part."""
+        parts = [part for part in self.ledger.parts if part.summary["failed"]]
+        if not parts:
+            return None
+        table = self._read(min(parts, key=lambda part: part.ranges), ["trial_id", "status", "error"])
+        first = min((row for row in table.to_pylist() if row["status"] == FAILED), key=lambda row: row["trial_id"])
+        return first["trial_id"], first["error"]
 
     def top_points(self, n: int = 10) -> list[dict[str, Any]]:
         """The best points across datasets: parameters, score, and the score on each dataset, best first.

@@ -14,7 +14,7 @@ from typing import Any
 
 from grid.aggregate import Aggregator, Progress
 from grid.documents import finish
-from grid.errors import BadInput, Refused
+from grid.errors import BadInput, Refused, nearest
 from grid.evaluate import Evaluator
 from grid.pace import Pace
 from grid.rehearse import Rehearsal, rehearse
@@ -27,6 +27,7 @@ from storage.sessions import SessionFolder, SessionStore
 
 log = logging.getLogger(__name__)
 
+EXECUTORS = ("auto", "serial", "ray")
 RAY_START_S = 8.0
 """What starting a local Ray costs; less work than that is done in this process."""
 
@@ -64,6 +65,7 @@ def run(
     this process what would take less time than starting Ray. unit_size: trial numbers a unit, measured by default.
     Raises BadInput before anything is written, Refused when the first trials all fail alike.
     """
+    check_executor(executor)
     resolved = resolve(_sweep_of(sweep))
     rehearsal = rehearse(resolved)
     rehearsal.refuse_hopeless()
@@ -78,6 +80,7 @@ def resume(
     unit_size: int | None = None,
 ) -> Session:
     """Run what is missing of a session. Raises Refused when strategy, data or engine are no longer the same."""
+    check_executor(executor)
     check_unchanged(session)
     return carry_on(session, session.resolved, executor, watch or Watch(), unit_size)
 
@@ -162,10 +165,14 @@ def run_serial(work: Work, watch: Watch) -> None:
         watch.progress(aggregator.flush().progress)
 
 
+def check_executor(executor: str) -> None:
+    """Raises BadInput for an executor that there is not."""
+    if executor not in EXECUTORS:
+        raise BadInput(f"there is no executor {executor!r}{nearest(executor, EXECUTORS)}; it is auto, serial or ray.")
+
+
 def choose(executor: str, metadata: Mapping[str, Any], left: int, resolved: ResolvedSweep) -> str:
     """serial or ray: what was asked for, or by `auto` what is done sooner."""
-    if executor not in ("auto", "serial", "ray"):
-        raise BadInput(f"there is no executor {executor!r}; it is auto, serial or ray.")
     if executor != "auto":
         return executor
     if resolved.sweep.cluster.address is not None:

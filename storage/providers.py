@@ -174,16 +174,18 @@ class LocalProvider:
 
     def check_writable(self) -> None:
         """See `StorageProvider.check_writable`: gives a name to a file in the folder, or in the one it would be in."""
-        folder = next(path for path in (self.root, *self.root.parents) if path.exists())
-        if not folder.is_dir():
-            raise StorageError(f"{self.uri} cannot be written: {folder} is a file and no folder.")
-        name = folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
+        folder = self.root
         try:
+            while not folder.exists():
+                folder = folder.parent
+            name = folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
             with _finished_beside(name, b"") as temporary:
                 name.hardlink_to(temporary)
                 name.unlink()
+        except FileExistsError as error:
+            raise StorageError(f"{self.uri} cannot be written: {folder} is a file and not a folder.") from error
         except OSError as error:
-            raise StorageError(f"{self.uri} cannot be written: {error.strerror or error} in {folder}.") from error
+            raise StorageError(f"{self.uri} cannot be written ({folder}: {error.strerror or error}).") from error
 
     def _target(self, path: str) -> Path:
         return self.root / PurePosixPath(checked(path))

@@ -86,12 +86,15 @@ def _load(target: str, name: str) -> type[Strategy]:
     try:
         found: object = importlib.import_module(module_name)
     except Exception as error:
+        remedy = "; install it, or run where it lies" if isinstance(error, ModuleNotFoundError) else ""
         raise StrategyError(
-            f"strategy {name!r}: importing {module_name} failed with {type(error).__name__}: {error}"
+            f"strategy {name!r}: importing {module_name} failed with {type(error).__name__}: {error}{remedy}"
         ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
-            raise StrategyError(f"strategy {name!r}: {module_name} has no {attribute}")
+            near = difflib.get_close_matches(part, dir(found), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise StrategyError(f"strategy {name!r}: {module_name} has no {attribute}{hint}")
         found = getattr(found, part)
     if not isinstance(found, type) or not issubclass(found, Strategy):
         raise StrategyError(f"strategy {name!r}: {attribute} is not a subclass of strategies.Strategy")

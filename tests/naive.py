@@ -189,7 +189,7 @@ class _Simulation:
     def affordable(self, price: float) -> float | None:
         """Units of an entry at this fill price, or None for an entry that is refused."""
         size, fee = self.rules.size, self.rules.fee
-        if self.cash <= 0:
+        if self.cash <= 1e-9 * self.rules.cash:
             return None
         if isinstance(size, tuple):
             units = size[1]
@@ -269,7 +269,7 @@ class _Simulation:
 
     def mark(self, t: int) -> None:
         position = self.position
-        if position is not None and self.worth(t) <= 0:
+        if position is not None and self.worth(t) <= 1e-9 * self.rules.cash:
             self.leave(t, self.against(-position.direction, self.close[t]), "ruin")
             self.ruined, self.pending = True, Order()
         self.result.equity.append(self.worth(t))
@@ -338,7 +338,8 @@ def return_metrics(returns: list[float], periods_per_year: float, risk_free: flo
     mean, floor = math.fsum(returns) / n, risk_free / periods_per_year
     downside = math.sqrt(math.fsum(min(r - floor, 0.0) ** 2 for r in returns) / n)
     figures = {"volatility": NAN, "sharpe": NAN, "skew": NAN, "kurtosis": NAN}
-    figures["sortino"] = (mean - floor) / downside * yearly if downside > 0 else NAN
+    rms = math.sqrt(math.fsum(r * r for r in returns) / n)
+    figures["sortino"] = (mean - floor) / downside * yearly if downside > 1e-12 * rms else NAN
     if n < 2:
         return figures
     squares = math.fsum((r - mean) ** 2 for r in returns)
@@ -382,7 +383,7 @@ def deepest_drawdown(equity: Sequence[float], cash: float) -> tuple[float, int]:
             peak, peak_bar = value, t
         elif (peak - value) / peak > deepest:
             deepest, from_bar, from_level = (peak - value) / peak, peak_bar, peak
-    if deepest == 0:
+    if deepest < 1e-12:
         return 0.0, 0
     later = range(from_bar + 1, len(equity))
     recovered = next((t for t in later if equity[t] >= from_level), len(equity) - 1)

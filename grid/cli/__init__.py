@@ -6,7 +6,7 @@ from pathlib import Path
 import typer
 
 from grid.cli import data, doctor, inspect, run, strategies
-from grid.cli.output import messages
+from grid.cli.output import tell
 from grid.errors import BadInput, Refused
 from storage.errors import StorageError
 from strategies.errors import StrategyError
@@ -33,10 +33,10 @@ def main() -> None:
     try:
         app()
     except (BadInput, StorageError, StrategyError) as error:
-        messages.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        tell(f"error: {error}", "red")
         sys.exit(USAGE)
     except Refused as error:
-        messages.print(f"refused: {error}", style="yellow", markup=False, soft_wrap=True)
+        tell(f"refused: {error}", "yellow")
         sys.exit(REFUSED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

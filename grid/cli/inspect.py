@@ -8,12 +8,24 @@ import pyarrow.parquet
 import typer
 from rich.console import Console
 
-from grid.cli.output import emit, messages
-from grid.cli.tables import leader_rows, point_rows, print_table, render_leaders
+from grid.cli.output import emit, tell
+from grid.cli.tables import (
+    counted,
+    failure_text,
+    leader_rows,
+    point_rows,
+    print_facts,
+    print_table,
+    render_leaders,
+    store_option,
+    text_of,
+)
 from grid.documents import plain, trade_records
 from grid.engine.metrics import METRICS
 from grid.errors import BadInput
+from grid.results import OK
 from grid.session import Session
+from storage.errors import BadData
 from storage.providers import provider_for
 from storage.sessions import SessionStore
 
@@ -32,7 +44,7 @@ def register(app: typer.Typer) -> None:
 
 
 def ls(store: Store = "results", as_json: Json = False) -> None:
-    """List the sessions of a results store, the newest last."""
+    """List the sessions, the newest last."""
     sessions = SessionStore(provider_for(store))
     rows = [_line(Session(sessions.folder(session_id))) for session_id in sessions.ids()]
     nothing = f"{store} holds no session yet; `grid run SWEEP` makes one."
@@ -45,7 +57,7 @@ def show(
     store: Store = "results",
     as_json: Json = False,
 ) -> None:
-    """Show a session: what was asked, how it went and who leads; or one of its trials in full."""
+    """Show a session, or one of its trials in full."""
     session = Session.open(session_id, store)
     if trial is not None:
         _show_trial(session, trial, as_json)
@@ -53,6 +65,7 @@ def show(
     payload = {
         **session.metadata,
         "committed": {"ok": session.ledger.summary.ok, "failed": session.ledger.summary.failed},
+        "a_failure": session.a_failure(),
         "best_trials": leader_rows(session, 10),
         "best_points": session.top_points(10) if session.status == "done" else [],
     }
@@ -79,10 +92,25 @@ def export(
     store: Store = "results",
     as_json: Json = False,
 ) -> None:
-    """Write all rows of a session, in the order of trial numbers, to one file."""
+    """Write all rows of a session to one file.
+
+    They are in the order of trial numbers. CSV has no room for the lists of block moments and goes without them.
+    """
     if to.suffix not in (".parquet", ".csv", ".arrow"):
         raise BadInput(f"{to} is no kind of file that can be written: name it .parquet, .csv or .arrow.")
-    table = Session.open(session_id, store).trials(columns.split(",") if columns else None)
+    names = [name.strip() for name in columns.split(",")] if columns else None
+    table = Session.open(session_id, store).trials(names)
+    try:
+        _write(table, to)
+    except OSError as error:
+        raise BadInput(
+            f"{to} cannot be written ({error.strerror or error}): name a file in a folder of yours."
+        ) from error
+    message = f"wrote {counted(table.num_rows, 'row')} to {to}"
+    emit({"rows": table.num_rows, "file": str(to)}, as_json, lambda _: tell(message))
+
+
+def _write(table: pyarrow.Table, to: Path) -> None:
     if to.suffix == ".parquet":
         pyarrow.parquet.write_table(table, to)
     elif to.suffix == ".arrow":
@@ -91,12 +119,15 @@ def export(
     else:
         flat = [name for name, kind in zip(table.schema.names, table.schema.types, strict=True) if kind.num_fields == 0]
         pyarrow.csv.write_csv(table.select(flat), to)
-    message = f"wrote {table.num_rows:,} rows to {to}"
-    emit({"rows": table.num_rows, "file": str(to)}, as_json, lambda _: messages.print(message))
 
 
 def _line(session: Session) -> dict[str, Any]:
-    facts = session.metadata
+    try:
+        facts = session.metadata
+    except (BadInput, BadData) as error:
+        status = "damaged" if isinstance(error, BadData) else "never begun"
+        nothing = dict.fromkeys(("strategy", "datasets", "trials"))
+        return {"session_id": session.id, **nothing, "status": status, "failed": None, "seconds": None}
     return {
         "session_id": session.id,
         "strategy": facts["strategy"],
@@ -126,15 +157,20 @@ def _render_show(console: Console, session: Session) -> None:
         "data": ", ".join(f"{d['symbol']} {d['timeframe']} ({d['bars']:,} bars)" for d in facts["datasets"]),
         "span": f"{sweep.data.start} to {sweep.data.end} (excluded), hold-out {sweep.validation.holdout:.0%} unseen",
         "trials": f"{session.ledger.summary.ok:,} ok, {session.ledger.summary.failed:,} failed",
-        "costs": f"fee {sweep.execution.fee:.4%}, slippage {sweep.execution.slippage:.4%} a side",
+        "costs": f"fee {100 * sweep.execution.fee:.4g} %, slippage {100 * sweep.execution.slippage:.4g} % a side",
         "fingerprint": facts["fingerprint"],
     }
-    for name, value in lines.items():
-        console.print(f"{name:>11}  {value}", soft_wrap=True)
+    if session.ledger.summary.failed:
+        lines["failures"] = failure_text(session)
+    print_facts(console, lines)
     console.print()
     render_leaders(console, session, 10)
-    if sweep.results.keep_best and session.ledger.summary.best:
-        console.print(f"Next: grid show {session.id} --trial {session.ledger.summary.best[0][1]}", soft_wrap=True)
+    at = store_option(session)
+    if done < 100:
+        console.print(f"Next: grid resume {session.id}{at}", soft_wrap=True)
+    elif session.ledger.summary.best:
+        best = session.ledger.summary.best[0][1]
+        console.print(f"Next: grid show {session.id} --trial {best}{at}", soft_wrap=True)
 
 
 def _show_trial(session: Session, trial: int, as_json: bool) -> None:
@@ -144,16 +180,27 @@ def _show_trial(session: Session, trial: int, as_json: bool) -> None:
             f"session {session.id} has no committed trial {trial}: it may break a constraint, or be missing."
         )
     row = rows.to_pylist()[0]
-    result = session.backtest(trial)
-    trades = trade_records(result.trades)
+    trades = trade_records(session.backtest(trial).trades) if row["status"] == OK else []
+    emit(plain({"trial": row, "trades": trades}), as_json, lambda console: _render_trial(console, session, row, trades))
 
-    def render(console: Console) -> None:
-        names = ["trial_id", "symbol", "timeframe", *session.resolved.points.names, "status", "error"]
-        print_table(console, "", [{name: row[name] for name in names}])
-        console.print()
-        print_table(console, "Metrics", [{"metric": name, "value": row[name]} for name in METRICS])
-        console.print()
-        if trades:
-            print_table(console, f"{len(trades)} trades, the last 20", trades[-20:])
 
-    emit(plain({"trial": row, "trades": trades}), as_json, render)
+def _render_trial(console: Console, session: Session, row: dict[str, Any], trades: list[dict[str, Any]]) -> None:
+    names = ["trial_id", "symbol", "timeframe", *session.resolved.points.names, "status"]
+    print_table(console, "", [{name: row[name] for name in names}])
+    console.print()
+    if row["status"] != OK:
+        console.print(row["error"], soft_wrap=True)
+        return
+    print_facts(console, {name.replace("_", " "): text_of(name, row[name]) for name in METRICS})
+    if trades:
+        console.print()
+        last = ", the last 20" if len(trades) > 20 else ""
+        print_table(console, f"{counted(len(trades), 'trade')}{last}", [_trade(trade) for trade in trades[-20:]])
+
+
+def _trade(trade: dict[str, Any]) -> dict[str, Any]:
+    """What people look at first comes first, and midnight is left out of times."""
+    names = ("side", "entry_time", "exit_time", "entry_price", "exit_price", "pnl", "return", "reason", "fees", "units")
+    shown = {name: trade[name] for name in names}
+    times = {n: shown[n].removesuffix("+00:00").removesuffix(" 00:00:00") for n in ("entry_time", "exit_time")}
+    return {**shown, **times}

@@ -8,7 +8,12 @@ from typing import Any
 
 from rich.console import Console
 
-messages = Console(stderr=True, highlight=False)
+messages = Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def tell(text: str, style: str | None = None) -> None:
+    """One line of message; only the terminal breaks it."""
+    messages.print(text, style=style, soft_wrap=True)
 
 
 def emit(payload: object, as_json: bool, render: Callable[[Console], None]) -> None:
@@ -16,7 +21,7 @@ def emit(payload: object, as_json: bool, render: Callable[[Console], None]) -> N
     if as_json:
         sys.stdout.write(json.dumps(jsonable(payload), indent=2, default=str) + "\n")
     else:
-        render(Console(highlight=False))
+        render(Console(highlight=False, markup=False, emoji=False))
 
 
 def jsonable(value: Any) -> Any:

@@ -9,7 +9,7 @@ from types import FrameType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from grid import aggregate
-from grid.cli.output import messages
+from grid.cli.output import messages, tell
 from grid.sweep import Watch
 
 LINE_EVERY_S = 10.0
@@ -46,7 +46,7 @@ class Meter:
         if not self._quiet and not messages.is_terminal and time.monotonic() - self._printed >= LINE_EVERY_S:
             self._printed = time.monotonic()
             left = (self._total - progress.done) / rate if rate else float("nan")
-            messages.print(f"{100 * progress.done / self._total:.0f} %: {facts}, {left:,.0f} s left")
+            tell(f"{100 * progress.done / self._total:.0f} %: {facts}, {left:,.0f} s left")
 
     @contextmanager
     def watching(self) -> Iterator[Watch]:
@@ -58,7 +58,7 @@ class Meter:
             if asked:
                 raise KeyboardInterrupt
             asked = True
-            messages.print("stopping: finishing the units in flight (again to stop at once)")
+            tell("stopping: finishing the units in flight (again to stop at once)")
 
         before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
         try:

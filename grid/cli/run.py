@@ -9,16 +9,17 @@ from rich.console import Console
 
 from grid import sweep as sweeps
 from grid.budget import Estimate, estimate
-from grid.cli.output import emit, messages
+from grid.cli.output import emit, tell
 from grid.cli.progress import Meter
-from grid.cli.tables import render_leaders
+from grid.cli.tables import counted, failure_text, print_facts, render_leaders, store_option
 from grid.documents import plain
 from grid.errors import BadInput
-from grid.rehearse import rehearse
-from grid.resolve import resolve
+from grid.rehearse import Rehearsal, rehearse
+from grid.resolve import ResolvedSweep, resolve
 from grid.session import Session
 from grid.spec import Sweep
 from grid.specfile import load_sweep
+from strategies.errors import StrategyError
 
 File = Annotated[Path, typer.Argument(help="The sweep: YAML, TOML or JSON.", metavar="SWEEP")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override any field, repeated.", metavar="A.B=VALUE")]
@@ -44,10 +45,8 @@ def plan(
     max_cost: MaxCost = None,
     as_json: Json = False,
 ) -> None:
-    """Say what a sweep will take (trials, units, bytes, time, money) without running it."""
-    resolved = resolve(read(file, set_, None))
-    rehearsal = rehearse(resolved)
-    rehearsal.refuse_hopeless()
+    """What a sweep will take: trials, units, bytes, time, money."""
+    resolved, rehearsal = _rehearsed(file, read(file, set_, None))
     expected = estimate(resolved, rehearsal)
     emit(asdict(expected), as_json, lambda console: _render_plan(console, expected))
     expected.refuse_over(max_trials, max_cost)
@@ -63,27 +62,31 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a sweep; ends with the leaderboard and the next command to type."""
-    resolved = resolve(read(file, set_, address))
-    rehearsal = rehearse(resolved)
-    rehearsal.refuse_hopeless()
+    """Run a sweep and show who leads."""
+    sweeps.check_executor(executor)
+    resolved, rehearsal = _rehearsed(file, read(file, set_, address))
     if max_trials is not None or max_cost is not None:
         estimate(resolved, rehearsal).refuse_over(max_trials, max_cost)
     session = Session(sweeps.begin(resolved, rehearsal))
-    messages.print(
-        f"session {session.id}: {resolved.plan.count().trials:,} trials on {len(resolved.datasets)} datasets"
-    )
+    count, datasets = resolved.plan.count(), counted(len(resolved.datasets), "dataset")
+    tell(f"session {session.id}: {'' if count.exact else 'about '}{counted(count.trials, 'trial')} on {datasets}")
     _carry_on(session, executor, quiet, as_json)
 
 
 def resume(
-    session_id: Annotated[str, typer.Argument(help="A session id, the beginning of one, or latest.")],
+    session_id: Annotated[
+        str, typer.Argument(help="A session id, the beginning of one, or latest.", metavar="SESSION")
+    ],
     store: Store = "results",
     executor: Executor = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run what is missing of a session; its rows will be those of an undisturbed one."""
+    """Run what is missing of a session.
+
+    Its rows will be those of a session that nothing disturbed.
+    """
+    sweeps.check_executor(executor)
     session = Session.open(session_id, store)
     sweeps.check_unchanged(session)
     _carry_on(session, executor, quiet, as_json)
@@ -102,12 +105,27 @@ def read(file: Path, set_: list[str] | None, address: str | None) -> Sweep:
     return load_sweep(file, overrides)
 
 
+def _rehearsed(file: Path, sweep: Sweep) -> tuple[ResolvedSweep, Rehearsal]:
+    """The sweep of that file, tried out; what is wrong with it is told with the file's name."""
+    try:
+        resolved = resolve(sweep)
+        rehearsal = rehearse(resolved)
+    except (BadInput, StrategyError) as error:
+        raise BadInput(f"{file}: {error}") from error
+    rehearsal.refuse_hopeless()
+    return resolved, rehearsal
+
+
 def _carry_on(session: Session, executor: str, quiet: bool, as_json: bool) -> None:
     resolved = session.resolved
     minimise = not session.sweep.objective.descending
     meter = Meter(resolved.plan.total, session.ledger.done.total(), minimise, quiet or as_json)
-    with meter.watching() as watch:
-        ended = sweeps.carry_on(session, resolved, executor, watch, None)
+    try:
+        with meter.watching() as watch:
+            ended = sweeps.carry_on(session, resolved, executor, watch, None)
+    except KeyboardInterrupt:
+        tell(f"stopped at once; what was committed is kept. Next: grid resume {session.id}{store_option(session)}")
+        raise
     emit(_outcome(ended), as_json, lambda console: _render_end(console, ended))
     if ended.status != "done":
         raise typer.Exit(130)
@@ -131,22 +149,23 @@ def _outcome(session: Session) -> object:
 
 
 def _render_end(console: Console, session: Session) -> None:
-    facts, store = session.metadata, session.sweep.results.store
-    at = "" if store == str(Path("results").absolute()) else f" --store {store}"
+    facts, at = session.metadata, store_option(session)
+    trials = counted(facts["ok"] + facts["failed"], "trial")
     if session.status != "done":
-        console.print(f"{session.id} was interrupted with {facts['ok'] + facts['failed']:,} trials committed.")
-        console.print(f"Next: grid resume {session.id}{at}")
+        console.print(f"{session.id} is {session.status} with {trials} committed.", soft_wrap=True)
+        console.print(f"Next: grid resume {session.id}{at}", soft_wrap=True)
         return
     render_leaders(console, session, 10)
-    failed = f", {facts['failed']:,} failed" if facts["failed"] else ""
-    console.print(f"{facts['ok'] + facts['failed']:,} trials{failed} in {facts['seconds']:.1f} s.")
+    if facts["failed"]:
+        console.print(f"{failure_text(session)}.", soft_wrap=True)
+    console.print(f"{trials} in {facts['seconds']:.1f} s.")
     console.print(f"Next: grid show {session.id}{at}", soft_wrap=True)
 
 
 def _render_plan(console: Console, expected: Estimate) -> None:
     count = f"{expected.trials:,}" if expected.exact else f"about {expected.trials:,} +- {expected.error:,.0f}"
     rows = {
-        "trials": f"{count} on {expected.datasets} datasets",
+        "trials": f"{count} on {counted(expected.datasets, 'dataset')}",
         "units": f"{expected.units:,}",
         "to read": f"{expected.bytes_read / 1e6:,.1f} MB",
         "CPU time": seconds_text(expected.cpu_seconds),
@@ -154,8 +173,7 @@ def _render_plan(console: Console, expected: Estimate) -> None:
     }
     if expected.cost is not None:
         rows["cost"] = f"{expected.cost:,.2f}"
-    for name, value in rows.items():
-        console.print(f"{name:>10}  {value}")
+    print_facts(console, rows)
 
 
 def seconds_text(seconds: float) -> str:

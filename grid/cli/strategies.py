@@ -33,11 +33,15 @@ def show(name: Annotated[str, typer.Argument(help="A name, or module:Class.")], 
 
 @strategies_app.command("check")
 def check(name: Annotated[str, typer.Argument(help="A name, or module:Class.")], as_json: Json = False) -> None:
-    """Check a strategy: no look-ahead, deterministic, right shapes, picklable, parameters with bounds."""
+    """Check that a strategy keeps the rules.
+
+    No look-ahead, deterministic, signals of the right shapes, picklable, parameters with bounds.
+    """
     faults = find_faults(get(name))
     payload = {"strategy": name, "ok": not faults, "faults": [vars(fault) for fault in faults]}
     if faults and not as_json:
-        raise BadInput(f"the strategy {name} breaks the rules: " + "; ".join(str(fault) for fault in faults))
+        told = "; ".join(f"{fault.rule}: {fault.text}" for fault in faults)
+        raise BadInput(f"the strategy {name} breaks the rules of strategies. {told}.")
     emit(payload, as_json, lambda console: console.print(f"{name} keeps the rules."))
     if faults:
         raise typer.Exit(2)

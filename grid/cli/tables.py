@@ -1,7 +1,9 @@
 """Tables that several commands draw."""
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -10,17 +12,18 @@ from rich.table import Table
 from grid.session import Session
 
 SHOWN = ("sharpe", "total_return", "max_drawdown", "total_trades", "win_rate", "profit_factor")
-PERCENT = {"total_return", "cagr", "max_drawdown", "win_rate", "volatility", "exposure", "best_trade", "worst_trade"}
+_RATES = ("total_return", "cagr", "max_drawdown", "win_rate", "volatility", "exposure", "best_trade", "worst_trade")
+PERCENT = {*_RATES, "expectancy", "avg_win", "avg_loss", "return"}
 
 
 def print_table(console: Console, title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """One row a mapping, numbers to the right; columns at the end that do not fit the terminal are left out."""
     cells = [[text_of(name, value) for name, value in row.items()] for row in rows]
     names = [name.replace("_", " ") for name in (rows[0] if rows else {})]
-    texts = [isinstance(value, str) for value in (rows[0].values() if rows else ())]
+    texts = [any(isinstance(row[name], str) for row in rows) for name in (rows[0] if rows else ())]
     widths = [max(map(len, _unbroken(name, cells, i, texts[i]))) for i, name in enumerate(names)]
     fitting = next((k for k in range(len(names), 1, -1) if sum(widths[:k]) + 2 * k <= console.width), 1)
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for i, name in enumerate(names[:fitting]):
         if texts[i]:
             table.add_column(name, min_width=widths[i])
@@ -28,9 +31,18 @@ def print_table(console: Console, title: str, rows: Sequence[Mapping[str, Any]])
             table.add_column(name, justify="right", width=widths[i])
     for row in cells:
         table.add_row(*row[:fitting])
+    if title:
+        console.print(title, style="bold", soft_wrap=True)
     console.print(table)
     if fitting < len(names):
         console.print(f"(a wider terminal or --json shows {', '.join(names[fitting:])})", style="dim")
+
+
+def print_facts(console: Console, facts: Mapping[str, str]) -> None:
+    """One line a fact: its name, right-aligned, and what it is."""
+    width = max(map(len, facts))
+    for name, text in facts.items():
+        console.print(f"{name:>{width}}  {text}", soft_wrap=True)
 
 
 def _unbroken(name: str, cells: list[list[str]], column: int, text: bool) -> list[str]:
@@ -46,7 +58,26 @@ def text_of(name: str, value: Any) -> str:
         return str(value)
     if name in PERCENT:
         return f"{100 * value:,.1f} %"
-    return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e12 else f"{value:,.4g}"
+    whole = float(value).is_integer() or abs(value) >= 1e4
+    return f"{value:,.0f}" if whole and abs(value) < 1e12 else f"{value:,.4g}"
+
+
+def counted(n: int, thing: str) -> str:
+    """`1 dataset`, `7,000 trials`."""
+    return f"{n:,} {thing}{'' if n == 1 else 's'}"
+
+
+def store_option(session: Session) -> str:
+    """What a command on this session needs to find its store from here: nothing for ./results."""
+    store = session.sweep.results.store
+    return "" if store == str(Path("results").absolute()) else f" --store {shlex.quote(store)}"
+
+
+def failure_text(session: Session) -> str:
+    """How many trials failed, and one of them."""
+    failure = session.a_failure()
+    example = f"; trial {failure[0]}: {failure[1]}" if failure else ""
+    return f"{counted(session.ledger.summary.failed, 'trial')} failed{example}"
 
 
 def leader_rows(session: Session, n: int) -> list[dict[str, Any]]:

@@ -24,6 +24,8 @@ OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy",
 INLINE: dict[str, Any] = OPTIONS | {"forceinline": True}  # passing arrays costs more than most of these helpers do
 
 ZERO_VARIANCE = 1e-12  # a variance below this times the mean square is rounding
+ZERO_FALL = 1e-12  # so is a drawdown below this, and a downside below this times the root mean square return
+RUINED = 1e-9  # an account at or below this times the starting cash is lost
 
 # accounts: money and position
 CASH, UNITS, ENTRY_PRICE, ENTRY_FEE, ENTRY_BAR = 0, 1, 2, 3, 4
@@ -111,6 +113,7 @@ def mark_held(a, close, start, stop, edges, blocks, rules, curve):
     depth, depth_bars = a[DEPTH], a[DEPTH_BARS]
     sum3, sum4, downside, sum_equity = a[SUM3], a[SUM4], a[DOWNSIDE], a[SUM_EQUITY]
     free, record = rules.risk_free_per_bar, curve.shape[0] > 0
+    nothing = RUINED * rules.cash
     block = np.int64(a[BLOCK])
     bar = np.uint64(start)
     end = np.uint64(stop)
@@ -123,7 +126,7 @@ def mark_held(a, close, start, stop, edges, blocks, rules, curve):
         sum2 = 0.0
         while bar < until:
             now = cash + units * close[bar]
-            if now <= 0.0:
+            if now <= nothing:
                 ruined = True
                 break
             r = now / equity - 1.0
@@ -137,7 +140,7 @@ def mark_held(a, close, start, stop, edges, blocks, rules, curve):
             downside += below * below
             sum_equity += now
             if now >= peak:
-                fall = 1.0 - low / peak
+                fall = (peak - low) / peak
                 if fall > depth:
                     depth = fall
                     depth_bars = float(bar) - peak_bar
@@ -200,7 +203,7 @@ def advance_block(a, bar, edges):
 @njit(**INLINE)
 def end_drawdown(a, bar):
     """A peak regained (or the data's end) at `bar` settles the fall from the last peak."""
-    fall = 1.0 - a[LOW] / a[PEAK]
+    fall = (a[PEAK] - a[LOW]) / a[PEAK]
     if fall > a[DEPTH]:
         a[DEPTH] = fall
         a[DEPTH_BARS] = bar - a[PEAK_BAR]
@@ -212,7 +215,7 @@ def buy_or_sell(a, direction, price, bar, rules):
     fill = price * (1.0 + direction * rules.slippage)
     cost = fill * (1.0 + rules.fee)
     units = rules.size if rules.fixed_units else a[CASH] * rules.size / cost
-    if a[CASH] <= 0.0 or (rules.fixed_units and units * cost > a[CASH]):
+    if a[CASH] <= RUINED * rules.cash or (rules.fixed_units and units * cost > a[CASH]):
         return False
     fee = units * fill * rules.fee
     a[UNITS] = direction * units
@@ -399,6 +402,8 @@ def simulate(prices, masks, edges, rules, a, row, blocks, trades, curve):
 def summarise(a, n, edges, blocks, rules, row):
     """The metrics row, in the order of METRICS, from the accounts."""
     end_drawdown(a, n - 1)
+    if a[DEPTH] < ZERO_FALL:
+        a[DEPTH] = a[DEPTH_BARS] = 0.0
     sum1, sum2 = 0.0, 0.0
     for block in range(edges.shape[0] - 1):
         if edges[block] == edges[block + 1]:
@@ -422,7 +427,8 @@ def summarise(a, n, edges, blocks, rules, row):
     row[3] = excess / np.sqrt(sample) * np.sqrt(ppy) if variance > 0 else np.nan
     idle = min(-rules.risk_free_per_bar, 0.0)
     downside = a[DOWNSIDE] + (n - a[MARKED_BARS]) * idle * idle
-    row[4] = excess / np.sqrt(downside / n) * np.sqrt(ppy) if downside > 0 else np.nan
+    falls = downside > ZERO_FALL * ZERO_FALL * sum2
+    row[4] = excess / np.sqrt(downside / n) * np.sqrt(ppy) if falls else np.nan
     row[6] = a[DEPTH]
     row[5] = row[1] / a[DEPTH] if a[DEPTH] > 0 else np.nan
     row[7] = a[DEPTH_BARS]

@@ -26,7 +26,8 @@ ppy the bars a year. What is undefined is NaN, never an infinity.
 | final_equity | equity at the last close | |
 | skew, kurtosis | population moments of r, kurtosis not excess (a normal has 3) | no variance |
 
-A variance below 1e-12 times the mean square is rounding and counts as none.
+A variance below 1e-12 times the mean square is rounding and counts as none; so do a drawdown below 1e-12 and a downside
+below 1e-12 times the root mean square return.
 Sources: Sharpe (1994); Sortino and van der Meer (1991); Young (1991) for Calmar.
 """
 

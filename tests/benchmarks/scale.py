@@ -1,0 +1,193 @@
+"""The grid against two plain processes that do the same, and against other ways to run many small trials."""
+
+import multiprocessing
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+
+from grid.aggregate import Progress
+from grid.cluster import NAMESPACE
+from grid.evaluate import Evaluator
+from grid.plan import WorkUnit
+from grid.resolve import resolve
+from grid.spec import Sweep
+from grid.sweep import Watch, run
+
+from .made import cross_sweep, store_bars
+
+CORES = 2
+
+
+@dataclass
+class Memory:
+    """Resident memory of this process, MB, at the first and the last tenth of a sweep."""
+
+    total: int
+    early: float = 0.0
+    late: float = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = psutil.Process().memory_info().rss / 1e6
+        if not self.early and progress.done >= self.total / 10:
+            self.early = now
+        self.late = now
+
+
+@dataclass(frozen=True)
+class Case:
+    """Trials of about `label` each: so many bars of a timeframe, fast x slow points."""
+
+    label: str
+    timeframe: str
+    bars: int
+    fast: int
+    slow: int
+
+
+CASES = (
+    Case("10 us", "1D", 365, 1000, 2000),
+    Case("100 us", "1H", 52_560, 1000, 1000),
+    Case("1 ms", "1m", 525_600, 250, 400),
+)
+
+
+def half(spec: dict[str, Any], which: int, unit: int) -> None:
+    """Every second unit of the plan, evaluated and encoded, with nothing around it."""
+    resolved = resolve(Sweep(**spec))
+    evaluator, loaded = Evaluator(resolved), resolved.load(0)
+    for number, start in enumerate(range(0, resolved.plan.total, unit)):
+        if number % CORES == which:
+            evaluator.evaluate(WorkUnit(0, start, min(start + unit, resolved.plan.total)), loaded)
+
+
+def plain_seconds(spec: dict[str, Any], unit: int) -> float:
+    """Wall time of two processes that share the plan and nothing else."""
+    context = multiprocessing.get_context("spawn")
+    began = time.perf_counter()
+    workers = [context.Process(target=half, args=(spec, which, unit)) for which in range(CORES)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return time.perf_counter() - began
+
+
+def efficiency(folder: Path, scale: float) -> list[str]:
+    """Markdown rows: the grid's throughput as a part of two plain processes', whole sweeps with start of workers."""
+    lines = [
+        "| trial | trials | grid s | plain s | grid / plain | us a trial and core | driver MB at 10 % | at the end |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for case in CASES:
+        home = folder / case.timeframe
+        store_bars(home / "data", case.timeframe, case.bars)
+        spec = cross_sweep(home, case.timeframe, max(2, int(case.fast * scale)), case.slow)
+        plain = plain_seconds(spec, 10_000 if case.bars < 1000 else 5_000 if case.bars < 100_000 else 500)
+        total = resolve(Sweep(**spec)).plan.total
+        memory = Memory(total)
+        session = run(spec, "ray", Watch(progress=memory))
+        took = session.metadata["seconds"]
+        lines.append(
+            f"| {case.label} | {total:,} | {took:.1f} | {plain:.1f} | {plain / took:.1%} | "
+            f"{took * CORES / total * 1e6:.1f} | {memory.early:.0f} | {memory.late:.0f} |"
+        )
+    return lines
+
+
+def objective(spec: dict[str, Any]) -> Any:
+    """One trial of the 10 us case as a function of its two windows, for the other tools."""
+    resolved = resolve(Sweep(**spec))
+    evaluator, loaded = Evaluator(resolved), resolved.load(0)
+    from grid.engine import METRICS, Engine
+
+    engine = Engine(loaded.bars, resolved.sweep.execution, loaded.edges)
+    import numpy as np
+
+    row, blocks = np.empty(len(METRICS)), np.empty((3, resolved.sweep.validation.blocks))
+    assert evaluator is not None
+
+    def trial(fast: int, slow: int) -> float:
+        engine.evaluate(resolved.strategy(fast=fast, slow=slow).signals(loaded.bars), row, blocks)
+        return float(np.nan_to_num(row[METRICS.index("sharpe")]))
+
+    return trial
+
+
+_trial: Any = None
+
+
+def _prepare(spec: dict[str, Any]) -> None:
+    global _trial
+    _trial = objective(spec)
+
+
+def _one(point: tuple[int, int]) -> float:
+    value: float = _trial(*point)
+    return value
+
+
+def with_pool(spec: dict[str, Any], trials: int) -> float:
+    points = [(5 + i % 500, 600 + i // 500) for i in range(trials)]
+    with multiprocessing.get_context("spawn").Pool(CORES, _prepare, (spec,)) as pool:
+        pool.map(_one, points[:1000], chunksize=100)
+        began = time.perf_counter()
+        pool.map(_one, points, chunksize=1000)
+        return time.perf_counter() - began
+
+
+def with_optuna(spec: dict[str, Any], trials: int) -> float:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    trial = objective(spec)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0), direction="maximize")
+    trial(5, 600)
+    began = time.perf_counter()
+    study.optimize(lambda t: trial(t.suggest_int("fast", 5, 504), t.suggest_int("slow", 600, 2000)), n_trials=trials)
+    return time.perf_counter() - began
+
+
+def with_tune(spec: dict[str, Any], trials: int, folder: Path) -> float:
+    from ray import tune
+
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
+
+    def trainable(config: dict[str, int]) -> dict[str, float]:
+        if _trial is None:
+            _prepare(spec)
+        return {"sharpe": _trial(config["fast"], config["slow"])}
+
+    space = {"fast": tune.randint(5, 505), "slow": tune.randint(600, 2000)}
+    tuner = tune.Tuner(
+        trainable,
+        param_space=space,
+        tune_config=tune.TuneConfig(num_samples=trials, reuse_actors=True),
+        run_config=tune.RunConfig(storage_path=str(folder), verbose=0),
+    )
+    began = time.perf_counter()
+    tuner.fit()
+    return time.perf_counter() - began
+
+
+def others(folder: Path) -> list[str]:
+    """Markdown rows: wall time a trial of about 10 us, by tool."""
+    home = folder / "others"
+    store_bars(home / "data", "1D", 365)
+    spec = cross_sweep(home, "1D", 500, 400)
+    rows: list[tuple[str, int, float]] = []
+    session = run(spec, "ray")
+    rows.append(("grid on Ray, start of workers included", session.resolved.plan.total, session.metadata["seconds"]))
+    rows.append(("multiprocessing.Pool, chunks of 1,000", 200_000, with_pool(spec, 200_000)))
+    rows.append(("Optuna, random sampler, in memory", 2_000, with_optuna(spec, 2_000)))
+    rows.append(("Ray Tune, reuse_actors", 100, with_tune(spec, 100, folder / "tune")))
+    lines = ["| tool | trials | us a trial (wall) |", "|---|---|---|"]
+    return lines + [f"| {name} | {n:,} | {seconds / n * 1e6:,.1f} |" for name, n, seconds in rows]
+
+
+def start_ray() -> None:
+    ray.init(address="local", num_cpus=CORES, namespace=NAMESPACE, include_dashboard=False, log_to_driver=False)
