@@ -25,6 +25,10 @@ help:              ## show the targets
 	@$(PIP) --require-hashes --requirement requirements/dev.txt
 	@touch $@
 
+.venv/bench: .venv/dev requirements/bench.txt
+	@$(PIP) --require-hashes --requirement requirements/bench.txt
+	@touch $@
+
 demo: .venv/run    ## a real sweep on a local Ray, from nothing
 	@$(BIN)/grid run examples/demo.yaml --executor ray
 
@@ -44,14 +48,16 @@ format: .venv/dev  ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/dev   ## measure and rewrite docs/benchmarks.md (minutes; wants a quiet machine)
+bench: .venv/bench   ## measure and rewrite docs/benchmarks.md (minutes; wants a quiet machine)
 	$(BIN)/python -m tests.benchmarks
 
+PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
 requirements: .venv/dev  ## resolve the pins again
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --all-extras pyproject.toml --output-file requirements/dev.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-	  --extra build --constraint requirements/dev.txt pyproject.toml --output-file requirements/run.txt
+	$(PIN) --all-extras pyproject.toml --output-file requirements/bench.txt
+	$(PIN) --extra build --extra lint --extra test --constraint requirements/bench.txt pyproject.toml \
+	  --output-file requirements/dev.txt
+	$(PIN) --extra build --constraint requirements/bench.txt pyproject.toml --output-file requirements/run.txt
 
 clean:             ## remove what make made
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -103,7 +103,7 @@ def summarise(table: pa.Table, objective: Objective, keep: int) -> Summary:
 
 def signed_scores(table: pa.Table, objective: Objective) -> NDArray[np.float64]:
     """The objective's metric, higher being better (negated where it is minimised); NaN where `require` fails."""
-    scores = table[objective.metric].to_numpy().astype(np.float64)
+    scores: NDArray[np.float64] = table[objective.metric].to_numpy().astype(np.float64)
     if not objective.descending:
         scores = -scores
     for text in objective.require:

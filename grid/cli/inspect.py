@@ -100,6 +100,8 @@ def export(
         raise BadInput(f"{to} is no kind of file that can be written: name it .parquet, .csv or .arrow.")
     names = [name.strip() for name in columns.split(",")] if columns else None
     table = Session.open(session_id, store).trials(names)
+    if not to.parent.is_dir():
+        raise BadInput(f"{to} cannot be written: there is no folder {to.parent}.")
     try:
         _write(table, to)
     except OSError as error:

@@ -50,7 +50,7 @@ def check(name: Annotated[str, typer.Argument(help="A name, or module:Class.")],
 def _render(console: Console, found: list[dict[str, Any]]) -> None:
     for strategy in found:
         console.print(strategy["name"], style="bold")
-        console.print(strategy["doc"])
+        console.print("\n\n".join(" ".join(paragraph.split()) for paragraph in strategy["doc"].split("\n\n")))
         rows = [
             {"parameter": p["name"], "default": p.get("default"), "bounds": _bounds(p)} for p in strategy["parameters"]
         ]

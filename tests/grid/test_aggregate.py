@@ -147,7 +147,7 @@ class Disturbed(RuleBasedStateMachine):
 
 
 TestDisturbed = Disturbed.TestCase
-TestDisturbed.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestDisturbed.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
 
 
 def test_batches_are_committed_in_groups() -> None:

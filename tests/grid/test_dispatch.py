@@ -1,0 +1,261 @@
+"""Units, workers and what happens when one does not come back: every trial ends once, finished or given up."""
+
+from collections import Counter, deque
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from grid.dispatch import DEPTH, MOST_ATTEMPTS, SHORTEST_DEADLINE_S, Attempt, Dispatcher
+from grid.pace import Pace
+from grid.plan import WorkUnit
+
+NUMBERS = 60
+DEADLY = {13, 14, 41}
+
+
+def units_of(size: int, numbers: int = NUMBERS) -> list[WorkUnit]:
+    """Two datasets, cut into units of `size`."""
+    half = numbers // 2
+    return [
+        WorkUnit(d, a, min(a + size, (d + 1) * half)) for d in (0, 1) for a in range(d * half, (d + 1) * half, size)
+    ]
+
+
+def dispatcher_of(units: list[WorkUnit]) -> Dispatcher:
+    return Dispatcher(iter(units), Pace([10, 10], fixed=1))
+
+
+def numbers_of(unit: WorkUnit) -> range:
+    return range(unit.start, unit.stop)
+
+
+class Workers(RuleBasedStateMachine):
+    """Workers join, die and hang, units come back, fail or get lost on the way, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dispatcher: Dispatcher | None = None
+        self.queues: dict[str, deque[Attempt]] = {}
+        self.over: list[Attempt] = []
+        self.finished: Counter[int] = Counter()
+        self.deaths: Counter[int] = Counter()
+        self.now, self.joined = 0.0, 0
+
+    @precondition(lambda self: self.dispatcher is None)
+    @rule(size=st.integers(1, 40))
+    def begin(self, size: int) -> None:
+        self.dispatcher = dispatcher_of(units_of(size))
+
+    @precondition(lambda self: self.dispatcher is not None and len(self.queues) < 4)
+    @rule()
+    def join(self) -> None:
+        self.joined += 1
+        self.queues[f"w{self.joined}"] = deque()
+        self.dispatcher.add_worker(f"w{self.joined}")
+
+    @precondition(lambda self: self.queues)
+    @rule(which=st.integers(0, 3))
+    def feed(self, which: int) -> None:
+        name = list(self.queues)[which % len(self.queues)]
+        while attempt := self.dispatcher.next_for(name, self.now):
+            assert 1 <= attempt.number <= MOST_ATTEMPTS
+            self.queues[name].append(attempt)
+        assert len(self.queues[name]) == DEPTH or self.dispatcher.empty() or self.nothing_left_to_send()
+
+    def nothing_left_to_send(self) -> bool:
+        return self.dispatcher.next_for(self.spare(), self.now) is None
+
+    def spare(self) -> str:
+        self.dispatcher.add_worker("spare")
+        return "spare"
+
+    @precondition(lambda self: any(self.queues.values()))
+    @rule(which=st.integers(0, 3), seconds=st.floats(0, 5))
+    def work(self, which: int, seconds: float) -> None:
+        """The head of a worker is finished, or kills it where there is a deadly trial in it."""
+        name, queue = self.busy(which)
+        self.now += seconds
+        if DEADLY & set(numbers_of(queue[0].unit)):
+            self.deaths.update(numbers_of(queue[0].unit))
+            self.lose(name)
+            return
+        attempt = queue.popleft()
+        self.dispatcher.finished(attempt, seconds, self.now)
+        self.finished.update(numbers_of(attempt.unit))
+        self.over.append(attempt)
+
+    @precondition(lambda self: any(self.queues.values()))
+    @rule(which=st.integers(0, 3))
+    def fail(self, which: int) -> None:
+        """The bars of the head were lost: its worker lives."""
+        _, queue = self.busy(which)
+        attempt = queue.popleft()
+        self.deaths.update(numbers_of(attempt.unit))
+        self.dispatcher.failed(attempt, "its bars were lost", self.now)
+        self.over.append(attempt)
+
+    @precondition(lambda self: self.queues)
+    @rule(which=st.integers(0, 3))
+    def die(self, which: int) -> None:
+        name = list(self.queues)[which % len(self.queues)]
+        if self.queues[name]:
+            self.deaths.update(numbers_of(self.queues[name][0].unit))
+        self.lose(name)
+
+    @precondition(lambda self: any(self.queues.values()))
+    @rule()
+    def hang(self) -> None:
+        """Time passes and nothing comes back: whoever has work is overdue, and nobody else."""
+        self.now += SHORTEST_DEADLINE_S + 10 * 50 * 60
+        late = self.dispatcher.overdue(self.now)
+        assert set(late) == {name for name, queue in self.queues.items() if queue}
+        for name in late:
+            self.deaths.update(numbers_of(self.queues[name][0].unit))
+            self.lose(name)
+        assert self.dispatcher.overdue(self.now) == []
+
+    @precondition(lambda self: any(self.finished.values()))
+    @rule(which=st.integers(0, 50))
+    def lose_a_result(self, which: int) -> None:
+        done = [a for a in self.over if self.finished[a.unit.start] > 0]
+        if done:
+            unit = done[which % len(done)].unit
+            self.finished.subtract(numbers_of(unit))
+            self.dispatcher.redo(unit)
+
+    @precondition(lambda self: self.over)
+    @rule(which=st.integers(0, 50))
+    def hear_of_it_again(self, which: int) -> None:
+        """Old news of an attempt that is over changes nothing."""
+        before = self.dispatcher.in_flight(), list(self.dispatcher._again), list(self.dispatcher.given_up)
+        self.dispatcher.failed(self.over[which % len(self.over)], "late", self.now)
+        assert (self.dispatcher.in_flight(), list(self.dispatcher._again), self.dispatcher.given_up) == before
+
+    def busy(self, which: int) -> tuple[str, deque[Attempt]]:
+        busy = [(name, queue) for name, queue in self.queues.items() if queue]
+        return busy[which % len(busy)]
+
+    def lose(self, name: str) -> None:
+        self.over += self.queues.pop(name)
+        self.dispatcher.lost(name, "its worker died")
+
+    @invariant()
+    def workers_have_what_they_were_given(self) -> None:
+        if self.dispatcher is not None:
+            assert self.dispatcher.in_flight() == sum(len(queue) for queue in self.queues.values())
+            for name, queue in self.queues.items():
+                assert self.dispatcher.holds(name) == len(queue) <= DEPTH
+            out = {attempt.unit.dataset for queue in self.queues.values() for attempt in queue}
+            assert out <= self.dispatcher.datasets_needed()
+
+    def teardown(self) -> None:
+        """From here on only the deadly trials do harm: work everything off."""
+        if self.dispatcher is None:
+            return
+        steps = 0
+        while not self.dispatcher.empty():
+            steps += 1
+            assert steps < 2_000, "it does not end"
+            if not self.queues:
+                self.join()
+            self.feed(0)
+            self.work(0, 0.1)
+        given_up = Counter(lost.unit.start for lost in self.dispatcher.given_up)
+        for lost in self.dispatcher.given_up:
+            assert lost.unit.stop - lost.unit.start == 1
+            assert self.deaths[lost.unit.start] >= MOST_ATTEMPTS
+            assert lost.reason.endswith(f", {MOST_ATTEMPTS} times")
+        assert given_up.keys() >= DEADLY
+        assert {n: self.finished[n] + given_up[n] for n in range(NUMBERS)} == dict.fromkeys(range(NUMBERS), 1)
+
+
+TestWorkers = Workers.TestCase
+TestWorkers.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+def script(units: list[WorkUnit], deadly: set[int], workers: int = 3) -> tuple[Dispatcher, Counter[WorkUnit]]:
+    """Work off `units` with workers that die of the deadly trials; how often each unit was begun."""
+    given, begun, joined = dispatcher_of(units), Counter(), 0
+    while not given.empty():
+        while len(given.workers()) < workers:
+            joined += 1
+            given.add_worker(f"w{joined}")
+        for name in given.workers():
+            held = []
+            while attempt := given.next_for(name, 0.0):
+                held.append(attempt)
+            for attempt in held:
+                begun[attempt.unit] += 1
+                if deadly & set(numbers_of(attempt.unit)):
+                    given.lost(name, "its worker died")
+                    break
+                given.finished(attempt, 0.1, 0.0)
+    return given, begun
+
+
+def test_without_failures_each_unit_is_sent_once() -> None:
+    given, begun = script(units_of(7), set())
+    assert begun == Counter(units_of(7))
+    assert given.given_up == []
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_deadly_trial_is_found_by_halving(workers: int) -> None:
+    """Each unit that holds it is tried twice and split; what is left of the halves is tried once."""
+    given, begun = script([WorkUnit(0, 0, 16), WorkUnit(0, 16, 32)], {5}, workers)
+    spans = {(0, 16): 2, (0, 8): 2, (4, 8): 2, (4, 6): 2, (5, 6): 2}
+    spans |= {(16, 32): 1, (8, 16): 1, (0, 4): 1, (6, 8): 1, (4, 5): 1}
+    assert begun == Counter({WorkUnit(0, *span): count for span, count in spans.items()})
+    assert [(lost.unit, lost.reason) for lost in given.given_up] == [(WorkUnit(0, 5, 6), "its worker died, 2 times")]
+
+
+def test_a_worker_that_dies_once_costs_one_attempt_more() -> None:
+    given = dispatcher_of(units_of(30))
+    given.add_worker("a")
+    first, second = given.next_for("a", 0.0), given.next_for("a", 0.0)
+    assert given.next_for("a", 0.0) is None
+    given.lost("a", "its worker died")
+    given.add_worker("b")
+    again = [given.next_for("b", 1.0), given.next_for("b", 1.0)]
+    assert [(a.unit, a.number) for a in again] == [(first.unit, 2), (second.unit, 1)]  # the second only waited
+    assert given.given_up == []
+
+
+def test_only_the_unit_at_the_head_runs_and_can_be_late() -> None:
+    given = dispatcher_of(units_of(1))
+    given.add_worker("a")
+    given.add_worker("idle")
+    first, second = given.next_for("a", 0.0), given.next_for("a", 0.0)
+    assert given.overdue(SHORTEST_DEADLINE_S) == []
+    assert given.overdue(SHORTEST_DEADLINE_S + 0.1) == ["a"]
+    given.finished(first, 29.0, 29.0)  # 29 s for one number: ten times that for the next
+    assert second.since == 29.0
+    assert given.overdue(29.0 + 290.0) == []
+    assert given.overdue(29.0 + 290.1) == ["a"]
+
+
+def test_what_finishes_out_of_turn_gives_the_head_no_more_time() -> None:
+    given = dispatcher_of(units_of(1))
+    given.add_worker("a")
+    first, second = given.next_for("a", 0.0), given.next_for("a", 0.0)
+    given.finished(second, 0.1, 20.0)
+    assert first.since == 0.0
+
+
+def test_asking_whether_it_is_empty_takes_nothing() -> None:
+    given = dispatcher_of(units_of(30))
+    given.add_worker("a")
+    assert [given.empty() for _ in range(3)] == [False] * 3
+    assert [given.next_for("a", 0.0).unit for _ in range(2)] == units_of(30)
+    given.lost("a", "x")
+    assert not given.empty()
+
+
+def test_a_worker_that_is_added_twice_keeps_its_work() -> None:
+    given = dispatcher_of(units_of(30))
+    given.add_worker("a")
+    given.next_for("a", 0.0)
+    given.add_worker("a")
+    assert given.holds("a") == 1
