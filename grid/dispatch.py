@@ -13,7 +13,8 @@ from grid.plan import WorkUnit
 
 DEPTH = 2
 """Units a worker has at a time: one that runs, one that waits so that it never idles."""
-MOST_ATTEMPTS = 2
+MOST_ATTEMPTS, MOST_ATTEMPTS_ALONE = 2, 4
+"""Tries before a unit is split, and before a single trial is given up: nodes that go by chance must not condemn it."""
 SHORTEST_DEADLINE_S = 30.0
 DEADLINE_FACTOR = 10.0
 
@@ -137,9 +138,10 @@ class Dispatcher:
 
     def _charge(self, attempt: Attempt, reason: str) -> None:
         unit = attempt.unit
-        if attempt.number < MOST_ATTEMPTS:
+        alone = unit.stop - unit.start == 1
+        if attempt.number < (MOST_ATTEMPTS_ALONE if alone else MOST_ATTEMPTS):
             self._again.append((attempt.number + 1, unit))
-        elif unit.stop - unit.start == 1:
+        elif alone:
             self.given_up.append(GivenUp(unit, f"{reason}, {attempt.number} times"))
         else:
             middle = (unit.start + unit.stop) // 2

@@ -23,8 +23,9 @@ from grid.search import points_of
 from grid.space import Points
 from grid.spec import Sweep
 from grid.windows import bars_per_block, block_edges, nanoseconds
+from storage.errors import StorageError
 from storage.ohlcv import DatasetInfo, DatasetKey, OhlcvStore, fingerprint
-from storage.providers import provider_for
+from storage.providers import StorageProvider, provider_for
 from storage.schema import numbers, timestamps
 from storage.timeframes import bars_per_year, nearest, seconds_of
 from strategies import Bars, Strategy
@@ -124,7 +125,7 @@ def resolve(sweep: Sweep) -> ResolvedSweep:
     """Check a sweep against its strategy and its store. Raises BadInput, StorageError or StrategyError."""
     strategy = get(sweep.strategy)
     check_space(strategy, sweep)
-    store = OhlcvStore(provider_for(sweep.data.store))
+    store = OhlcvStore(_provider("data.store", sweep.data.store))
     datasets = _datasets(sweep, store)
     start, end = sweep.data.start, sweep.data.end
     if start is None or end is None:
@@ -141,7 +142,7 @@ def resolve(sweep: Sweep) -> ResolvedSweep:
             "end": end,
         }
     )
-    results = sweep.results.model_copy(update={"store": provider_for(sweep.results.store).uri})
+    results = sweep.results.model_copy(update={"store": _provider("results.store", sweep.results.store).uri})
     checked = sweep.model_copy(update={"data": data, "results": results})
     checked = Sweep.model_validate(checked.model_dump(mode="json"))
     return resolved(checked, strategy, datasets)
@@ -172,6 +173,13 @@ def session_fingerprint(resolved_sweep: ResolvedSweep, data: list[str]) -> str:
 def versions() -> dict[str, str]:
     """The packages whose versions decide the last bit of a number."""
     return {name: version(name) for name in ("backtest-grid", "numpy", "numba", "pyarrow", "pydantic", "ray")}
+
+
+def _provider(field: str, uri: str) -> StorageProvider:
+    try:
+        return provider_for(uri)
+    except StorageError as error:
+        raise BadInput(f"{field}: {error}") from error
 
 
 def _datasets(sweep: Sweep, store: OhlcvStore) -> tuple[DatasetKey, ...]:

@@ -99,7 +99,7 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal) -> SessionFolder:
     """Announce a new session and write its metadata."""
     sweep, now = resolved.sweep, datetime.now(UTC)
     slug = re.sub(r"[^a-z0-9]+", "-", sweep.name.lower()).strip("-")
-    session_id = f"{now:%Y%m%d-%H%M%S}-{slug}-{secrets.token_hex(2)}"
+    session_id = f"{now:%Y%m%d-%H%M%S}{now.microsecond // 1000:03d}-{slug}-{secrets.token_hex(2)}"
     entry = {
         "session_id": session_id,
         "strategy": sweep.strategy,

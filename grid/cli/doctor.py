@@ -46,7 +46,9 @@ def doctor(
 
 def _python() -> Check:
     found = ".".join(map(str, sys.version_info[:3]))
-    return Check("python", sys.version_info >= (3, 11), found, "install Python 3.11 or newer")
+    return Check(
+        "python", sys.version_info >= (3, 11), f"{found} on {os.cpu_count()} CPUs", "install Python 3.11 or newer"
+    )
 
 
 def _packages() -> list[Check]:
@@ -63,7 +65,7 @@ def _shared_memory() -> Check:
 
 def _disk() -> Check:
     free = shutil.disk_usage(tempfile.gettempdir()).free
-    return Check("disk", free > 2e9, f"{free / 1e9:.1f} GB free, {os.cpu_count()} CPUs", "free some disk space")
+    return Check("disk", free > 2e9, f"{free / 1e9:.1f} GB free", "free some disk space")
 
 
 def _data(uri: str) -> Check:

@@ -152,12 +152,14 @@ def _render_show(console: Console, session: Session) -> None:
     facts, sweep = session.metadata, session.sweep
     numbers = facts["trials"]["numbers"]
     done = 100 * session.ledger.done.total() / numbers if numbers else 100
+    holdout = sweep.validation.holdout
+    unseen = f"of which the last {100 * holdout:g} % are the hold-out" if holdout else "without hold-out"
     lines = {
         "session": session.id,
         "status": f"{facts['status']}, {done:.0f} % committed",
         "strategy": sweep.strategy,
         "data": ", ".join(f"{d['symbol']} {d['timeframe']} ({d['bars']:,} bars)" for d in facts["datasets"]),
-        "span": f"{sweep.data.start} to {sweep.data.end} (excluded), hold-out {sweep.validation.holdout:.0%} unseen",
+        "span": f"{sweep.data.start} to {sweep.data.end} (excluded), {unseen}",
         "trials": f"{session.ledger.summary.ok:,} ok, {session.ledger.summary.failed:,} failed",
         "costs": f"fee {100 * sweep.execution.fee:.4g} %, slippage {100 * sweep.execution.slippage:.4g} % a side",
         "fingerprint": facts["fingerprint"],

@@ -1,18 +1,21 @@
 """Progress of a sweep: a bar with rate, ETA, failures and best so far on a terminal, a quiet line off one."""
 
+import os
 import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from grid import aggregate
 from grid.cli.output import messages, tell
 from grid.sweep import Watch
 
 LINE_EVERY_S = 10.0
+STOPPING = b"stopping: finishing the units in flight (again to stop at once)\n"
+"""Written past the console, which the signal may have interrupted while it was printing."""
 
 
 class Meter:
@@ -24,25 +27,24 @@ class Meter:
         self._quiet = quiet
         self._began = self._printed = time.monotonic()
         self._bar = Progress(
-            TextColumn("{task.description}"),
             BarColumn(),
             TaskProgressColumn(),
             TextColumn("{task.fields[facts]}"),
-            TimeElapsedColumn(),
             TextColumn("eta"),
             TimeRemainingColumn(),
             console=messages,
             disable=quiet or not messages.is_terminal,
         )
-        self._task = self._bar.add_task("starting", total=total, completed=already, facts="")
+        self._task = self._bar.add_task("", total=total, completed=already, facts="")
 
     def update(self, progress: aggregate.Progress) -> None:
         """Take in the newest progress."""
         seconds = max(time.monotonic() - self._began, 1e-9)
         rate = (progress.done - self._already) / seconds
         best = f", best {self._sign * progress.best[0]:.4g}" if progress.best else ""
-        facts = f"{progress.ok + progress.failed:,} trials, {rate:,.0f}/s, {progress.failed:,} failed{best}"
-        self._bar.update(self._task, description="trials", completed=progress.done, facts=facts)
+        failed = f", {progress.failed:,} failed" if progress.failed else ""
+        facts = f"{progress.ok + progress.failed:,} trials, {rate:,.0f}/s{failed}{best}"
+        self._bar.update(self._task, completed=progress.done, facts=facts)
         if not self._quiet and not messages.is_terminal and time.monotonic() - self._printed >= LINE_EVERY_S:
             self._printed = time.monotonic()
             left = (self._total - progress.done) / rate if rate else float("nan")
@@ -58,7 +60,7 @@ class Meter:
             if asked:
                 raise KeyboardInterrupt
             asked = True
-            tell("stopping: finishing the units in flight (again to stop at once)")
+            os.write(2, b"\n" + STOPPING if messages.is_terminal else STOPPING)
 
         before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
         try:

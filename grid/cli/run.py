@@ -1,5 +1,6 @@
 """`grid plan`, `grid run`, `grid resume`."""
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -124,7 +125,8 @@ def _carry_on(session: Session, executor: str, quiet: bool, as_json: bool) -> No
         with meter.watching() as watch:
             ended = sweeps.carry_on(session, resolved, executor, watch, None)
     except KeyboardInterrupt:
-        tell(f"stopped at once; what was committed is kept. Next: grid resume {session.id}{store_option(session)}")
+        next_command = f"grid resume {session.id}{store_option(session)}"
+        sys.stderr.write(f"stopped at once; what was committed is kept. Next: {next_command}\n")
         raise
     emit(_outcome(ended), as_json, lambda console: _render_end(console, ended))
     if ended.status != "done":

@@ -39,10 +39,15 @@ def print_table(console: Console, title: str, rows: Sequence[Mapping[str, Any]])
 
 
 def print_facts(console: Console, facts: Mapping[str, str]) -> None:
-    """One line a fact: its name, right-aligned, and what it is."""
+    """One line a fact: its name, right-aligned, and what it is; on a terminal, long ones go on below themselves."""
     width = max(map(len, facts))
+    table = Table.grid(padding=(0, 2))
     for name, text in facts.items():
-        console.print(f"{name:>{width}}  {text}", soft_wrap=True)
+        table.add_row(f"{name:>{width}}", text)
+        if not console.is_terminal:
+            console.print(f"{name:>{width}}  {text}", soft_wrap=True)
+    if console.is_terminal:
+        console.print(table)
 
 
 def _unbroken(name: str, cells: list[list[str]], column: int, text: bool) -> list[str]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from grid.engine import kernel
 from grid.engine.execution import Execution, Rules, rules
 from grid.engine.metrics import METRICS
-from strategies import Bars, Signals, Strategy
+from strategies import Bars, SignalError, Signals, Strategy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 NO_TRADES = np.empty((0, kernel.TRADE_COLUMNS))
 NO_CURVE = np.empty(0)
+RULES_KEPT = 1_000
 TRADE_NAMES = (
     "units",
     "entry_bar",
@@ -64,6 +65,8 @@ class Engine:
         return Backtest(self.bars, self.execution.cash, row, blocks, trades[:recorded].copy(), curve)
 
     def _simulate(self, signals: Signals, row: Floats, blocks: Floats, trades: Floats, curve: Floats) -> int:
+        if not isinstance(signals, Signals):
+            raise SignalError(f"a strategy's signals() must return Signals, not {type(signals).__name__}")
         wanted = signals.normalised(len(self.bars))
         masks = self._masks
         masks[0] = wanted.entries.words  # type: ignore[union-attr]  # normalised: every mask is a Bits
@@ -84,6 +87,8 @@ class Engine:
         )
         found = self._rules.get(key)
         if found is None:
+            if len(self._rules) >= RULES_KEPT:
+                self._rules.clear()
             found = self._rules[key] = rules(self.execution, signals, self.bars.periods_per_year)
         return found
 

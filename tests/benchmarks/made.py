@@ -1,5 +1,6 @@
 """Made bars for measuring: a seeded geometric Brownian motion, in a store of its own."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +37,14 @@ def store_bars(folder: Path, timeframe: str, count: int, symbol: str = "MADE") -
     OhlcvStore(provider_for(str(folder))).write(table, calendar="24/7", adjusted="no")
 
 
-def cross_sweep(folder: Path, timeframe: str, fast: int, slow: int) -> dict[str, object]:
+def cross_sweep(
+    folder: Path, timeframe: str, fast: int, slow: int, symbols: Sequence[str] = ("MADE",)
+) -> dict[str, object]:
     """sma_cross over fast x slow windows, fast below slow, on the made bars."""
     return {
         "name": f"bench-{timeframe}",
         "strategy": "sma_cross",
-        "data": {"store": str(folder / "data"), "symbols": ["MADE"], "timeframes": [timeframe]},
+        "data": {"store": str(folder / "data"), "symbols": list(symbols), "timeframes": [timeframe]},
         "space": {"fast": {"range": [5, 4 + fast, 1]}, "slow": {"range": [5 + fast, 4 + fast + slow, 1]}},
         "execution": {"cash": 1_000_000, "fee": 0.0005, "slippage": 0.0002},
         "results": {"store": str(folder / "results"), "keep_best": 5},

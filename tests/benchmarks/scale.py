@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import ray
 
 from grid.aggregate import Progress
 from grid.cluster import NAMESPACE
+from grid.engine import METRICS, Engine
 from grid.evaluate import Evaluator
-from grid.plan import WorkUnit
 from grid.resolve import resolve
 from grid.spec import Sweep
 from grid.sweep import Watch, run
@@ -40,18 +41,19 @@ class Memory:
 
 @dataclass(frozen=True)
 class Case:
-    """Trials of about `label` each: so many bars of a timeframe, fast x slow points."""
+    """Trials of about `label` each: fast x slow points on so many symbols of so many bars."""
 
     label: str
     timeframe: str
     bars: int
     fast: int
     slow: int
+    symbols: int = 1
 
 
 CASES = (
-    Case("10 us", "1D", 365, 1000, 2000),
-    Case("100 us", "1H", 52_560, 1000, 1000),
+    Case("10 us", "1D", 365, 100, 200, symbols=200),
+    Case("100 us", "1H", 52_560, 1000, 1200),
     Case("1 ms", "1m", 525_600, 250, 400),
 )
 
@@ -59,10 +61,12 @@ CASES = (
 def half(spec: dict[str, Any], which: int, unit: int) -> None:
     """Every second unit of the plan, evaluated and encoded, with nothing around it."""
     resolved = resolve(Sweep(**spec))
-    evaluator, loaded = Evaluator(resolved), resolved.load(0)
-    for number, start in enumerate(range(0, resolved.plan.total, unit)):
+    evaluator, dataset, loaded = Evaluator(resolved), -1, None
+    for number, one in enumerate(resolved.plan.units(lambda _: unit)):
         if number % CORES == which:
-            evaluator.evaluate(WorkUnit(0, start, min(start + unit, resolved.plan.total)), loaded)
+            if one.dataset != dataset or loaded is None:
+                dataset, loaded = one.dataset, resolved.load(one.dataset)
+            evaluator.evaluate(one, loaded)
 
 
 def plain_seconds(spec: dict[str, Any], unit: int) -> float:
@@ -85,8 +89,11 @@ def efficiency(folder: Path, scale: float) -> list[str]:
     ]
     for case in CASES:
         home = folder / case.timeframe
-        store_bars(home / "data", case.timeframe, case.bars)
-        spec = cross_sweep(home, case.timeframe, max(2, int(case.fast * scale)), case.slow)
+        names = [f"M{i:03}" for i in range(max(1, int(case.symbols * scale)))]
+        for name in names:
+            store_bars(home / "data", case.timeframe, case.bars, name)
+        fast = max(2, int(case.fast * scale)) if case.symbols == 1 else case.fast
+        spec = cross_sweep(home, case.timeframe, fast, case.slow, names)
         plain = plain_seconds(spec, 10_000 if case.bars < 1000 else 5_000 if case.bars < 100_000 else 500)
         total = resolve(Sweep(**spec)).plan.total
         memory = Memory(total)
@@ -102,14 +109,9 @@ def efficiency(folder: Path, scale: float) -> list[str]:
 def objective(spec: dict[str, Any]) -> Any:
     """One trial of the 10 us case as a function of its two windows, for the other tools."""
     resolved = resolve(Sweep(**spec))
-    evaluator, loaded = Evaluator(resolved), resolved.load(0)
-    from grid.engine import METRICS, Engine
-
+    loaded = resolved.load(0)
     engine = Engine(loaded.bars, resolved.sweep.execution, loaded.edges)
-    import numpy as np
-
     row, blocks = np.empty(len(METRICS)), np.empty((3, resolved.sweep.validation.blocks))
-    assert evaluator is not None
 
     def trial(fast: int, slow: int) -> float:
         engine.evaluate(resolved.strategy(fast=fast, slow=slow).signals(loaded.bars), row, blocks)
@@ -132,7 +134,7 @@ def _one(point: tuple[int, int]) -> float:
 
 
 def with_pool(spec: dict[str, Any], trials: int) -> float:
-    points = [(5 + i % 500, 600 + i // 500) for i in range(trials)]
+    points = [(5 + i % 100, 105 + i // 100 % 200) for i in range(trials)]
     with multiprocessing.get_context("spawn").Pool(CORES, _prepare, (spec,)) as pool:
         pool.map(_one, points[:1000], chunksize=100)
         began = time.perf_counter()
@@ -146,9 +148,9 @@ def with_optuna(spec: dict[str, Any], trials: int) -> float:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     trial = objective(spec)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0), direction="maximize")
-    trial(5, 600)
+    trial(5, 105)
     began = time.perf_counter()
-    study.optimize(lambda t: trial(t.suggest_int("fast", 5, 504), t.suggest_int("slow", 600, 2000)), n_trials=trials)
+    study.optimize(lambda t: trial(t.suggest_int("fast", 5, 104), t.suggest_int("slow", 105, 304)), n_trials=trials)
     return time.perf_counter() - began
 
 
@@ -162,7 +164,7 @@ def with_tune(spec: dict[str, Any], trials: int, folder: Path) -> float:
             _prepare(spec)
         return {"sharpe": _trial(config["fast"], config["slow"])}
 
-    space = {"fast": tune.randint(5, 505), "slow": tune.randint(600, 2000)}
+    space = {"fast": tune.randint(5, 105), "slow": tune.randint(105, 305)}
     tuner = tune.Tuner(
         trainable,
         param_space=space,
@@ -178,10 +180,10 @@ def others(folder: Path) -> list[str]:
     """Markdown rows: wall time a trial of about 10 us, by tool."""
     home = folder / "others"
     store_bars(home / "data", "1D", 365)
-    spec = cross_sweep(home, "1D", 500, 400)
+    spec = cross_sweep(home, "1D", 100, 200)
     rows: list[tuple[str, int, float]] = []
     session = run(spec, "ray")
-    rows.append(("grid on Ray, start of workers included", session.resolved.plan.total, session.metadata["seconds"]))
+    rows.append(("grid, Ray, with start of workers", session.resolved.plan.total, session.metadata["seconds"]))
     rows.append(("multiprocessing.Pool, chunks of 1,000", 200_000, with_pool(spec, 200_000)))
     rows.append(("Optuna, random sampler, in memory", 2_000, with_optuna(spec, 2_000)))
     rows.append(("Ray Tune, reuse_actors", 100, with_tune(spec, 100, folder / "tune")))

@@ -74,7 +74,12 @@ WRONG_FIELDS = {
     "results below a file": ("results.store=sweep.yaml/results", "results.store: ", "sweep.yaml is a file"),
     "results are a file": ("results.store=sweep.yaml", "results.store: ", "sweep.yaml is a file"),
     "results cannot be made": ("results.store=/proc/results", "results.store: /proc/results cannot be written", "Name"),
-    "results elsewhere": ("results.store=gopher://x", "'gopher://'", "give a folder"),
+    "results elsewhere": (
+        "results.store=gopher://x",
+        "results.store: ",
+        "'gopher://' are not supported; give",
+    ),
+    "bars elsewhere": ("data.store=gopher://x", "data.store: ", "'gopher://' are not supported; give"),
 }
 
 
@@ -143,7 +148,7 @@ def test_bars_without_a_column(desk: Desk):
 SWEEP_FILES = {
     "nope.yaml": (None, "there is no such file"),
     "sweep.txt": ("strategy: x", "ends in .yaml, .yml, .toml, .json"),
-    "broken.yaml": ("a: [", "line 2, column 1: this is no YAML"),
+    "broken.yaml": ("a: [", "line 1, column 5: this is no YAML"),
     "tabs.yaml": ("a:\n\tb: 1", "spaces"),
     "text.yaml": ("just some text", "and not fields such as 'strategy: sma_cross'"),
     "empty.yaml": ("", "needs at least strategy, data and space"),

@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from grid.dispatch import DEPTH, MOST_ATTEMPTS, SHORTEST_DEADLINE_S, Attempt, Dispatcher
+from grid.dispatch import DEPTH, MOST_ATTEMPTS, MOST_ATTEMPTS_ALONE, SHORTEST_DEADLINE_S, Attempt, Dispatcher
 from grid.pace import Pace
 from grid.plan import WorkUnit
 
@@ -60,7 +60,8 @@ class Workers(RuleBasedStateMachine):
     def feed(self, which: int) -> None:
         name = list(self.queues)[which % len(self.queues)]
         while attempt := self.dispatcher.next_for(name, self.now):
-            assert 1 <= attempt.number <= MOST_ATTEMPTS
+            alone = attempt.unit.stop - attempt.unit.start == 1
+            assert 1 <= attempt.number <= (MOST_ATTEMPTS_ALONE if alone else MOST_ATTEMPTS)
             self.queues[name].append(attempt)
         assert len(self.queues[name]) == DEPTH or self.dispatcher.empty() or self.nothing_left_to_send()
 
@@ -165,8 +166,8 @@ class Workers(RuleBasedStateMachine):
         given_up = Counter(lost.unit.start for lost in self.dispatcher.given_up)
         for lost in self.dispatcher.given_up:
             assert lost.unit.stop - lost.unit.start == 1
-            assert self.deaths[lost.unit.start] >= MOST_ATTEMPTS
-            assert lost.reason.endswith(f", {MOST_ATTEMPTS} times")
+            assert self.deaths[lost.unit.start] >= MOST_ATTEMPTS_ALONE
+            assert lost.reason.endswith(f", {MOST_ATTEMPTS_ALONE} times")
         assert given_up.keys() >= DEADLY
         assert {n: self.finished[n] + given_up[n] for n in range(NUMBERS)} == dict.fromkeys(range(NUMBERS), 1)
 
@@ -203,12 +204,12 @@ def test_without_failures_each_unit_is_sent_once() -> None:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_deadly_trial_is_found_by_halving(workers: int) -> None:
-    """Each unit that holds it is tried twice and split; what is left of the halves is tried once."""
+    """Each unit that holds it is tried twice and split, alone it is tried four times; the other halves once."""
     given, begun = script([WorkUnit(0, 0, 16), WorkUnit(0, 16, 32)], {5}, workers)
-    spans = {(0, 16): 2, (0, 8): 2, (4, 8): 2, (4, 6): 2, (5, 6): 2}
+    spans = {(0, 16): 2, (0, 8): 2, (4, 8): 2, (4, 6): 2, (5, 6): 4}
     spans |= {(16, 32): 1, (8, 16): 1, (0, 4): 1, (6, 8): 1, (4, 5): 1}
     assert begun == Counter({WorkUnit(0, *span): count for span, count in spans.items()})
-    assert [(lost.unit, lost.reason) for lost in given.given_up] == [(WorkUnit(0, 5, 6), "its worker died, 2 times")]
+    assert [(lost.unit, lost.reason) for lost in given.given_up] == [(WorkUnit(0, 5, 6), "its worker died, 4 times")]
 
 
 def test_a_worker_that_dies_once_costs_one_attempt_more() -> None:

@@ -39,7 +39,7 @@ WAYS: dict[str, Callable[[Bars], Any]] = {
     "raises": lambda _: 1 / 0,
     "in a library": lambda bars: bars.sma(-1),
     "path": lambda _: Path("/nowhere/at/all/x-1.csv").read_text(),
-    "folder": lambda _: _raise(ValueError("see /home/me/lib/a.py: 1/2, and/or https://x.org/a/b")),
+    "folder": lambda _: _raise(ValueError("see /srv/lib/a.py: 1/2, and/or https://x.org/a/b")),
     "address": lambda _: _raise(KeyError(object())),
     "long": lambda _: _raise(ValueError("x" * 10_000)),
     "surrogate": lambda _: _raise(ValueError("a\udc80b")),
