@@ -6,6 +6,7 @@ The driver sends units and sees counts; rows go from worker to aggregator by ref
 
 import logging
 import os
+import socket
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -43,6 +44,7 @@ MOST_UNCOMMITTED = 64
 RESIZE_EVERY_S = 2.0
 WAIT_S = 0.2
 ANSWER_S = 120.0
+REACH_S = 5.0
 DATASETS_KEPT = 2
 GONE = (ActorDiedError, ActorUnavailableError)
 
@@ -63,6 +65,7 @@ def connected(cluster: ClusterSpec) -> Iterator[None]:
     if cluster.address is None:
         options |= {"address": "local", "num_cpus": cluster.cpus or os.cpu_count(), "include_dashboard": False}
     else:
+        _check_reachable(cluster.address)
         options |= {"address": cluster.address}
     try:
         ray.init(**options)
@@ -75,6 +78,25 @@ def connected(cluster: ClusterSpec) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if "://" in address:
+        raise BadInput(
+            f"cluster.address {address!r} is not a cluster's own address: run on a node of the cluster with "
+            "--address auto, or give the host:port of its head."
+        )
+    if not host:
+        return  # auto, local: Ray finds those by itself
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"cluster.address {address!r} does not answer ({error}); start a head with `ray start --head`, check host "
+            "and port (6379 unless told otherwise), or leave the address out to work on this machine."
+        ) from error
 
 
 @dataclass(frozen=True)

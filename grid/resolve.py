@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime
 from functools import cached_property
 from importlib.metadata import version
 
+import llvmlite.binding
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -180,6 +181,11 @@ def _provider(field: str, uri: str) -> StorageProvider:
         return provider_for(uri)
     except StorageError as error:
         raise BadInput(f"{field}: {error}") from error
+
+
+def processor() -> str:
+    """The processor as compiled code knows it; another one may round the last digit differently."""
+    return str(llvmlite.binding.get_host_cpu_name())
 
 
 def _datasets(sweep: Sweep, store: OhlcvStore) -> tuple[DatasetKey, ...]:

@@ -15,7 +15,8 @@ from grid.errors import BadInput, nearest
 from grid.expressions import compile_constraint
 from grid.resolve import ResolvedSweep, reopen
 from grid.results import FAILED, result_schema, signed_scores
-from grid.search import space_of
+from grid.search import points_of, space_of
+from grid.space import Points
 from grid.spec import Sweep
 from storage.errors import NotFound
 from storage.ohlcv import DatasetKey
@@ -57,6 +58,11 @@ class Session:
     def resolved(self) -> ResolvedSweep:
         """The sweep with its strategy. Raises StrategyError where the strategy is not installed here."""
         return reopen(self.sweep, self.datasets)
+
+    @cached_property
+    def points(self) -> Points:
+        """The points of the sweep; unlike `resolved` it does not need the strategy."""
+        return points_of(self.sweep)
 
     @cached_property
     def datasets(self) -> list[DatasetKey]:
@@ -122,7 +128,7 @@ class Session:
         A dataset on which a point has no score (it failed, is NaN, or breaks `require`) counts as the worst possible,
         so a point without a score where `objective.across` looks is not ranked. Ties go to the lower point.
         """
-        size = len(self.resolved.points)
+        size = len(self.points)
         leaders: list[tuple[float, int, list[float]]] = []
         for first in range(0, size, POINTS_AT_ONCE):
             scores = self._scores(first, min(first + POINTS_AT_ONCE, size))
@@ -136,7 +142,7 @@ class Session:
         return [
             {
                 "point": point,
-                "parameters": self.resolved.points[point],
+                "parameters": self.points[point],
                 "score": sign * score,
                 "scores": {name: sign * s for name, s in zip(names, each, strict=True)},
             }
@@ -157,7 +163,7 @@ class Session:
 
     def _scores(self, first: int, stop: int) -> NDArray[np.float64]:
         """Scores, higher is better, of the points [first, stop) on each dataset; NaN where there is none."""
-        objective, size = self.sweep.objective, len(self.resolved.points)
+        objective, size = self.sweep.objective, len(self.points)
         metrics = sorted({objective.metric, *_names_in(objective.require)})
         scores = np.full((len(self.datasets), stop - first), np.nan)
         spans = [(d * size + first, d * size + stop) for d in range(len(self.datasets))]

@@ -12,16 +12,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from grid.aggregate import Aggregator, Progress
 from grid.documents import finish
 from grid.errors import BadInput, Refused, nearest
 from grid.evaluate import Evaluator
 from grid.pace import Pace
 from grid.rehearse import Rehearsal, rehearse
-from grid.resolve import ENGINE_VERSION, LoadedBars, ResolvedSweep, resolve, session_fingerprint, versions
+from grid.resolve import ENGINE_VERSION, LoadedBars, ResolvedSweep, processor, resolve, session_fingerprint, versions
 from grid.session import Session
 from grid.spec import Sweep
 from grid.specfile import load_sweep
+from grid.windows import nanoseconds
 from storage.providers import provider_for
 from storage.sessions import SessionFolder, SessionStore
 
@@ -87,6 +90,7 @@ def resume(
 
 def check_unchanged(session: Session) -> None:
     """Raises Refused when the rest of a session's trials would not be comparable with those it has."""
+    _warn_of_other_machine(session)
     rehearsal = rehearse(session.resolved)
     if session_fingerprint(session.resolved, rehearsal.fingerprints) != session.metadata["fingerprint"]:
         raise Refused(
@@ -105,7 +109,7 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal) -> SessionFolder:
         "strategy": sweep.strategy,
         "symbol": ",".join(sorted({key.symbol for key in resolved.datasets})),
         "start_date": str(sweep.data.start),
-        "end_date": str(sweep.data.end),
+        "end_date": _last_day(resolved),
         "created_at": now.isoformat(timespec="seconds"),
     }
     count = resolved.plan.count()
@@ -123,7 +127,12 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal) -> SessionFolder:
             "engine": ENGINE_VERSION,
             "strategy_source": resolved.strategy.source_hash(),
             "versions": versions(),
-            "host": {"name": platform.node(), "python": platform.python_version(), "cpus": os.cpu_count()},
+            "host": {
+                "name": platform.node(),
+                "processor": processor(),
+                "python": platform.python_version(),
+                "cpus": os.cpu_count(),
+            },
         },
     )
     return folder
@@ -188,6 +197,22 @@ def _sweep_of(given: Sweep | Mapping[str, Any] | str | Path) -> Sweep:
     if isinstance(given, Mapping):
         return Sweep(**given)
     return load_sweep(Path(given), {})
+
+
+def _last_day(resolved: ResolvedSweep) -> str:
+    """The last day included, as readers of index.json expect it; everywhere else an end is excluded."""
+    end = resolved.sweep.data.end
+    return str(np.datetime64(nanoseconds(end) - 1, "ns").astype("datetime64[D]")) if end else ""
+
+
+def _warn_of_other_machine(session: Session) -> None:
+    """Rows are equal bit for bit on the same versions and processor; elsewhere they may differ in the last digit."""
+    before, here = session.metadata["versions"], versions()
+    changed = [f"{name} {before.get(name)} is now {now}" for name, now in here.items() if before.get(name) != now]
+    if session.metadata["host"]["processor"] != processor():
+        changed.append(f"the processor {session.metadata['host']['processor']} is now {processor()}")
+    if changed:
+        log.warning("session %s: last digits may differ from the rows so far: %s", session.id, "; ".join(changed))
 
 
 def _what_changed(session: Session, rehearsal: Rehearsal) -> str:

@@ -30,7 +30,7 @@ class Signals:
     hold: leave at the open of the entry bar + hold, in bars, at least 1; None for no limit.
     stop_loss, trailing_stop: fraction of the fill price against the position, in (0, 1); None for none.
     take_profit: fraction of the fill price in favour, above 0; None for none.
-    cooldown: bars after an exit without a new entry, at least 0.
+    cooldown: bars after an exit without a new entry, at least 0; None for the sweep's.
     """
 
     entries: Mask | None = None
@@ -41,7 +41,7 @@ class Signals:
     stop_loss: float | None = None
     take_profit: float | None = None
     trailing_stop: float | None = None
-    cooldown: int = 0
+    cooldown: int | None = None
 
     def normalised(self, n: int) -> Signals:
         """The same with every mask a Bits of `n` bars. Raises SignalError naming the field that is wrong."""
@@ -61,7 +61,7 @@ class Signals:
     def _check_numbers(self) -> None:
         if self.hold is not None:
             _check_whole("hold", self.hold, 1)
-        if self.cooldown != 0:
+        if self.cooldown is not None:
             _check_whole("cooldown", self.cooldown, 0)
         if self.stop_loss is not None:
             _check_fraction("stop_loss", self.stop_loss, 1.0)

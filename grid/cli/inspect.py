@@ -189,7 +189,7 @@ def _show_trial(session: Session, trial: int, as_json: bool) -> None:
 
 
 def _render_trial(console: Console, session: Session, row: dict[str, Any], trades: list[dict[str, Any]]) -> None:
-    names = ["trial_id", "symbol", "timeframe", *session.resolved.points.names, "status"]
+    names = ["trial_id", "symbol", "timeframe", *session.points.names, "status"]
     print_table(console, "", [{name: row[name] for name in names}])
     console.print()
     if row["status"] != OK:

@@ -89,7 +89,7 @@ def leader_rows(session: Session, n: int) -> list[dict[str, Any]]:
     """The best trials with their parameters and the metrics people look at first."""
     top = session.top(n)
     metrics = dict.fromkeys((session.sweep.objective.metric, *SHOWN))
-    names = ["trial_id", "symbol", "timeframe", *session.resolved.points.names, *metrics]
+    names = ["trial_id", "symbol", "timeframe", *session.points.names, *metrics]
     return [] if top is None else [{name: row[name] for name in names} for row in top.to_pylist()]
 
 

@@ -87,7 +87,7 @@ def rules(execution: Execution, signals: Signals, periods_per_year: float) -> Ru
         take_profit=float(_first(signals.take_profit, execution.take_profit)),
         trailing_stop=float(_first(signals.trailing_stop, execution.trailing_stop)),
         hold=int(_first(signals.hold, execution.hold)),
-        cooldown=signals.cooldown or execution.cooldown,
+        cooldown=int(_first(signals.cooldown, execution.cooldown)),
         risk_free_per_bar=execution.risk_free / periods_per_year,
         periods_per_year=periods_per_year,
     )

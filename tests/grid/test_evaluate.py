@@ -112,7 +112,7 @@ TOLD = {
     "unreadable": r"UnreadableError: \(its message cannot be read\)" + PLACES,
     "shape": r"SignalError: signals\.entries must be Bits or bool\[400\], got .*",
     "type": r"SignalError: signals\.entries must be Bits or bool\[400\], got .*",
-    "none": "AttributeError: 'NoneType' object has no attribute 'normalised'",
+    "none": r"SignalError: a strategy's signals\(\) must return Signals, not NoneType",
     "exit": "SystemExit: 3" + PLACES,
     "odd": "Odd: odd" + PLACES,
     "memory": "MemoryError: " + PLACES,
