@@ -20,7 +20,7 @@ BINARY = (".parquet", ".png")
 FORBIDDEN_CALLS = {"print", "eval", "exec", "breakpoint"}
 FORBIDDEN_IMPORTS = {"marshal", "shelve", "dill", "cloudpickle"}
 MAY_PICKLE = {"strategies/check.py": "certifies that a strategy can be sent to a worker"}
-MACHINE = re.compile(r"/(?:home|Users|root)/[a-z]|/w[o]rk/[a-z]|/simple/|--(?:extra-)?index-url[ =]|trusted-host")
+MACHINE = re.compile(r"/(?:home|Users|root)/[a-z]|/w[o]rk/[a-z]|/s[i]mple/|--(?:extra-)?index-[u]rl[ =]|trusted-[h]ost")
 COMMAND = re.compile(r"`grid ((?:[a-z]+ ?)+)|^\s*(?:\$ )?grid ((?:[a-z]+ ?)+)", re.MULTILINE)
 
 
