@@ -86,8 +86,13 @@ def encode(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def decode(data: bytes) -> pa.Table:
-    return pq.read_table(pa.BufferReader(data), use_threads=False)
+def decode(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows, or some of their columns.
+
+    Read on this thread alone: the threads behind `pq.read_table` may let go of `data` last, and abort a Python that is
+    just ending.
+    """
+    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(columns, use_threads=False)
 
 
 def summarise(table: pa.Table, objective: Objective, keep: int) -> Summary:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from grid.aggregate import Ledger, read_ledger
@@ -14,7 +13,7 @@ from grid.engine import METRICS, Backtest, Engine
 from grid.errors import BadInput, nearest
 from grid.expressions import compile_constraint
 from grid.resolve import ResolvedSweep, reopen
-from grid.results import FAILED, result_schema, signed_scores
+from grid.results import FAILED, decode, result_schema, signed_scores
 from grid.search import points_of, space_of
 from grid.space import Points
 from grid.spec import Sweep
@@ -177,7 +176,7 @@ class Session:
         return scores
 
     def _read(self, part: Part, columns: list[str] | None) -> pa.Table:
-        return pq.read_table(pa.BufferReader(self.folder.read_part(part)), columns=columns, use_threads=False)
+        return decode(self.folder.read_part(part), columns)
 
 
 def across(scores: NDArray[np.float64], how: str) -> NDArray[np.float64]:

@@ -47,8 +47,8 @@ class Meter:
         self._bar.update(self._task, completed=progress.done, facts=facts)
         if not self._quiet and not messages.is_terminal and time.monotonic() - self._printed >= LINE_EVERY_S:
             self._printed = time.monotonic()
-            left = (self._total - progress.done) / rate if rate else float("nan")
-            tell(f"{100 * progress.done / self._total:.0f} %: {facts}, {left:,.0f} s left")
+            left = f", {(self._total - progress.done) / rate:,.0f} s left" if rate else ""
+            tell(f"{100 * progress.done / self._total:.0f} %: {facts}{left}")
 
     @contextmanager
     def watching(self) -> Iterator[Watch]:

@@ -113,6 +113,9 @@ def _rehearsed(file: Path, sweep: Sweep) -> tuple[ResolvedSweep, Rehearsal]:
         rehearsal = rehearse(resolved)
     except (BadInput, StrategyError) as error:
         raise BadInput(f"{file}: {error}") from error
+    except KeyboardInterrupt:
+        tell("stopped before the sweep began; nothing was written")
+        raise
     rehearsal.refuse_hopeless()
     return resolved, rehearsal
 

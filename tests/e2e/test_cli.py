@@ -260,6 +260,18 @@ def test_an_interrupted_run_resumes_to_the_same_rows(desk: Desk, times: int):
     assert digest(Session.open(cut.id).trials()) == undisturbed
 
 
+def test_interrupted_before_it_began(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = desk.snapshot()
+    monkeypatch.setattr("grid.cli.run.rehearse", interrupted)
+    outcome = desk.run()
+    assert (outcome.code, outcome.out) == (130, "")
+    assert outcome.err == "stopped before the sweep began; nothing was written\n"
+    assert desk.snapshot() == before
+
+
 def on_a_terminal(desk: Desk, *arguments: str, **environment: str) -> str:
     """What `python -m grid ARGUMENTS` writes to a terminal."""
     master, slave = pty.openpty()
