@@ -76,6 +76,11 @@ def default_data_store() -> str:
     return os.environ.get("DATA_ROOT") or "data"
 
 
+def default_zone() -> str | None:
+    """TZ, without the colon that POSIX allows before a name; None where it is not set."""
+    return os.environ.get("TZ", "").removeprefix(":") or None
+
+
 def cache_folder() -> Path:
     """GRID_CACHE_DIR, or a folder of the user's cache."""
     stated = os.environ.get("GRID_CACHE_DIR")
