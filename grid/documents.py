@@ -101,7 +101,8 @@ def _summary(session: Session, metadata: dict[str, Any]) -> dict[str, Any]:
     summary: dict[str, Any] = plain(
         {
             "status": metadata["status"],
-            "trials": {"ok": metadata["ok"], "failed": metadata["failed"]},
+            "datasets": len(metadata["datasets"]),
+            "trials": {"count": metadata["trials"]["count"], "ok": metadata["ok"], "failed": metadata["failed"]},
             "seconds": metadata["seconds"],
             "metrics": {name: row.get(name) for name in names},
         }

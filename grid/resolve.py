@@ -24,9 +24,10 @@ from grid.search import points_of
 from grid.space import Points
 from grid.spec import Sweep
 from grid.windows import bars_per_block, block_edges, nanoseconds
+from storage.environment import default_data_store
 from storage.errors import StorageError
 from storage.ohlcv import DatasetInfo, DatasetKey, OhlcvStore, fingerprint
-from storage.providers import StorageProvider, provider_for
+from storage.providers import StorageProvider, cached_provider_for, provider_for
 from storage.schema import numbers, timestamps
 from storage.timeframes import bars_per_year, nearest, seconds_of
 from strategies import Bars, Strategy
@@ -34,6 +35,9 @@ from strategies.registry import get
 
 ENGINE_VERSION = "1"
 """Changes whenever the same trial would give different numbers; part of every fingerprint."""
+
+
+FEW_SYMBOLS = 10
 
 
 @dataclass(frozen=True)
@@ -58,17 +62,17 @@ class ResolvedSweep:
         return Plan(self.datasets, self.points)
 
     def store(self) -> OhlcvStore:
-        return OhlcvStore(provider_for(self.sweep.data.store))
+        return OhlcvStore(cached_provider_for(self.sweep.data.store))
 
     def load(self, dataset: int) -> "LoadedBars":
         """Read one dataset's bars up to the hold-out. Raises BadInput when there are none in the span."""
         key, data = self.datasets[dataset], self.sweep.data
         store = self.store()
-        calendar = _calendar(store, key, data.calendar)
         table = store.read(key, data.start, datetime.fromtimestamp(-(-self.cut // 1_000_000_000), UTC))
         table = table.slice(0, int(np.searchsorted(timestamps(table), self.cut)))
         if table.num_rows == 0:
             raise BadInput(_no_bar(store.describe(key), data.start, self.cut))
+        calendar = _calendar(store, key, table, data.calendar)
         bars = bars_of(table, key, calendar)
         return LoadedBars(bars, bars_per_block(bars.timestamp, self.edges), fingerprint(table, calendar))
 
@@ -76,14 +80,18 @@ class ResolvedSweep:
 def load_bars(
     symbol: str,
     timeframe: str,
-    store: str = "data",
+    store: str | None = None,
     start: date | None = None,
     end: date | None = None,
     calendar: str | None = None,
 ) -> Bars:
-    """The bars of [start, end) UTC. Raises NotFound, BadData, and BadInput where nobody states the calendar."""
-    found, key = OhlcvStore(provider_for(store)), DatasetKey(symbol, timeframe)
-    return bars_of(found.read(key, start, end), key, _calendar(found, key, calendar))
+    """The bars of [start, end) UTC; `store` is DATA_ROOT or data by default.
+
+    Raises NotFound, BadData, and BadInput where nobody states the calendar.
+    """
+    found, key = OhlcvStore(cached_provider_for(store or default_data_store())), DatasetKey(symbol, timeframe)
+    table = found.read(key, start, end)
+    return bars_of(table, key, _calendar(found, key, table, calendar))
 
 
 def bars_of(table: pa.Table, key: DatasetKey, calendar: str) -> Bars:
@@ -103,8 +111,10 @@ def bars_of(table: pa.Table, key: DatasetKey, calendar: str) -> Bars:
     )
 
 
-def _calendar(store: OhlcvStore, key: DatasetKey, given: str | None) -> str:
-    calendar = given or store.calendar(key)
+def _calendar(store: OhlcvStore, key: DatasetKey, table: pa.Table, given: str | None) -> str:
+    """As given, or as the files of `table` state it, or all files of the dataset."""
+    stated = (table.schema.metadata or {}).get(b"calendar", b"").decode()
+    calendar = given or stated or store.calendar(key)
     if calendar is None:
         raise BadInput(
             f"the files of {key} in {store.provider.uri} do not state their calendar: say calendar 24/7 or XNYS "
@@ -178,7 +188,7 @@ def versions() -> dict[str, str]:
 
 def _provider(field: str, uri: str) -> StorageProvider:
     try:
-        return provider_for(uri)
+        return cached_provider_for(uri) if field == "data.store" else provider_for(uri)
     except StorageError as error:
         raise BadInput(f"{field}: {error}") from error
 
@@ -189,17 +199,23 @@ def processor() -> str:
 
 
 def _datasets(sweep: Sweep, store: OhlcvStore) -> tuple[DatasetKey, ...]:
-    there = store.datasets()
     if sweep.data.symbols == "all":
-        wanted = tuple(key for key in there if key.timeframe in sweep.data.timeframes)
+        wanted = tuple(key for key in store.datasets() if key.timeframe in sweep.data.timeframes)
         if not wanted:
             raise BadInput(f"{store.provider.uri} holds no dataset of {', '.join(sweep.data.timeframes)}.")
         return wanted
-    wanted = _asked(sweep)
+    wanted, there = _asked(sweep), _present(sweep.data.symbols, store)
     for key in wanted:
         if key not in there:
-            raise BadInput(_missing(key, there, store.provider.uri))
+            raise BadInput(_missing(key, store.datasets(), store.provider.uri))
     return wanted
+
+
+def _present(symbols: Sequence[str], store: OhlcvStore) -> set[DatasetKey]:
+    """The datasets of these symbols; where they are few, the rest of a large store is not listed."""
+    if len(symbols) > FEW_SYMBOLS:
+        return set(store.datasets())
+    return {key for symbol in symbols for key in store.datasets_of(symbol)}
 
 
 def _asked(sweep: Sweep) -> tuple[DatasetKey, ...]:

@@ -12,7 +12,7 @@ from grid.aggregate import Ledger, read_ledger
 from grid.engine import METRICS, Backtest, Engine
 from grid.errors import BadInput, nearest
 from grid.expressions import compile_constraint
-from grid.resolve import ResolvedSweep, reopen
+from grid.resolve import LoadedBars, ResolvedSweep, reopen
 from grid.results import FAILED, decode, result_schema, signed_scores
 from grid.search import points_of, space_of
 from grid.space import Points
@@ -30,6 +30,7 @@ class Session:
 
     def __init__(self, folder: SessionFolder) -> None:
         self.folder = folder
+        self._bars: tuple[int, LoadedBars] | None = None
 
     @staticmethod
     def open(session_id: str, store: str = "results") -> "Session":
@@ -155,10 +156,16 @@ class Session:
         dataset, point = self.resolved.plan.locate(trial_id)
         if not self.resolved.points.valid(np.array([point]))[0]:
             raise BadInput(f"session {self.id} has no trial {trial_id}: a constraint excludes its parameters.")
-        loaded = self.resolved.load(dataset)
+        loaded = self._loaded(dataset)
         strategy = self.resolved.strategy(**self.resolved.points[point])
         engine = Engine(loaded.bars, self.sweep.execution, loaded.edges)
         return engine.backtest(strategy.signals(loaded.bars))
+
+    def _loaded(self, dataset: int) -> LoadedBars:
+        """Bars of a dataset; the last one asked for is kept, as leaders are often of one."""
+        if self._bars is None or self._bars[0] != dataset:
+            self._bars = dataset, self.resolved.load(dataset)
+        return self._bars[1]
 
     def _scores(self, first: int, stop: int) -> NDArray[np.float64]:
         """Scores, higher is better, of the points [first, stop) on each dataset; NaN where there is none."""

@@ -27,6 +27,7 @@ from grid.errors import BadInput, nearest
 from grid.explain import Origins, explain
 from grid.expressions import compile_constraint
 from grid.space import SearchSpace
+from storage.environment import default_data_store
 from storage.errors import StorageError
 from storage.timeframes import CALENDARS, TIMEFRAMES, folder_of
 
@@ -75,7 +76,9 @@ Moment = Annotated[datetime | date, BeforeValidator(_day_or_time)]
 class DataSpec(Model):
     """Which bars: every symbol in every timeframe, over the half-open span [start, end) in UTC."""
 
-    store: str = Field(default="data", min_length=1, description="the folder or URI that holds the OHLCV files")
+    store: str = Field(
+        default_factory=default_data_store, min_length=1, description="the folder or URI that holds the OHLCV files"
+    )
     symbols: Texts | Literal["all"] = Field(description="a list such as [KRW-BTC, KRW-ETH], or all")
     timeframes: Texts = Field(description=f"a list out of {' '.join(TIMEFRAMES)}")
     start: Moment | None = Field(default=None, description="the first day (UTC); all there is when left out")

@@ -53,23 +53,28 @@ def numbers_of(column: Column, name: str, source: Source) -> Floats:
     return np.asarray(np.from_dlpack(cast), dtype=np.float64)
 
 
-def instants_of(column: Column, zone: str | None, time_format: str | None, source: Source) -> Column:
-    """`column` as timestamp[ns, UTC].
+def instants_of(
+    column: Column, zone: str | None, time_format: str | None, source: Source, default_zone: str | None = None
+) -> tuple[Column, str | None]:
+    """`column` as timestamp[ns, UTC], and `default_zone` where that decided what the times mean.
 
     `time_format` is None for ISO 8601 text, a strptime format, or one of `EPOCHS` for integers. Times that
-    carry no zone of their own are local times of `zone`; times that do must come without one stated.
+    carry no zone of their own are local times of `zone`, or else of `default_zone`; where they do, no `zone` may be
+    stated, and the default does not matter.
     """
     _refuse_empty(column, "timestamp", source)
     parsed = _parsed(column, time_format, source)
     if parsed.type.tz is not None:
         if zone is not None:
             raise BadData(f"{source.where}: the timestamps carry their own zone; leave {zone} out.")
-        return parsed.cast(UTC_NS)
-    if zone is None:
+        return parsed.cast(UTC_NS), None
+    stated = zone or default_zone
+    if stated is None:
         raise BadData(f"{source.where}: the timestamps carry no zone, as in {column[0]}; state theirs (UTC, KST, ...).")
-    name = zone_of(zone)
+    name = zone_of(stated)
     rule = "timestamp {} does not exist or exists twice in " + name + ", where clocks change"
-    return _each(parsed, lambda part: pc.assume_timezone(part, name), rule, source).cast(UTC_NS)
+    instants = _each(parsed, lambda part: pc.assume_timezone(part, name), rule, source).cast(UTC_NS)
+    return instants, None if zone else name
 
 
 def zone_of(name: str) -> str:

@@ -23,6 +23,8 @@ from storage.schema import NS, NUMBERS, OHLCV_SCHEMA, check_table, timestamps
 from storage.timeframes import folder_of, nearest, seconds_of
 
 REQUIRED = ("timestamp", *NUMBERS)
+ASSUMED_ZONE = b"assumed_zone"
+"""Metadata of a table whose times were taken as those of `ImportSpec.default_zone`."""
 _ADJUSTED_CLOSE = "adjusted close"
 _CSV = re.compile(r"\.(csv|tsv|txt)(\.gz|\.bz2|\.zst)?$", re.IGNORECASE)
 _PARQUET = re.compile(r"\.(parquet|pq)$", re.IGNORECASE)
@@ -39,6 +41,7 @@ class ImportSpec:
     columns: from our names (timestamp, open, high, low, close, volume, symbol) to the file's. A column that
         bears our name, in any case, needs no entry. A file without header has columns 1, 2, 3, ...
     zone: of timestamps without one of their own: UTC, KST or a name of the tz database.
+    default_zone: the same, where it is not known that there are such; a table that needed it says so (`ASSUMED_ZONE`).
     time_format: None for ISO 8601, a strptime format, or epoch-s, epoch-ms, epoch-us, epoch-ns for integers.
     adjust_by: the file's column of adjusted closes; prices become price x adjusted close / close, volume stays.
     header, delimiter: of a CSV file.
@@ -49,6 +52,7 @@ class ImportSpec:
     symbols: tuple[str, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
     zone: str | None = None
+    default_zone: str | None = None
     time_format: str | None = None
     adjust_by: str | None = None
     header: bool = True
@@ -186,7 +190,7 @@ def _table(raw: pa.Table, source: Source, spec: ImportSpec) -> pa.Table:
     """One symbol's bars, checked before and after the adjustment."""
     folder_of(source.symbol)
     cells = {name: plain(raw.column(name)).take(source.rows - 1) for name in raw.column_names}
-    times = instants_of(cells["timestamp"], spec.zone, spec.time_format, source)
+    times, assumed = instants_of(cells["timestamp"], spec.zone, spec.time_format, source, spec.default_zone)
     if spec.sort:
         order = np.argsort(np.from_dlpack(times.cast(pa.int64())), kind="stable")
         source = Source(source.where, source.symbol, source.rows[order])
@@ -196,10 +200,10 @@ def _table(raw: pa.Table, source: Source, spec: ImportSpec) -> pa.Table:
     table = _assembled(times, bars, source.symbol, spec.timeframe)
     check_table(table, source.where, source.rows)
     _refuse_crowded(table, source, spec.timeframe)
-    if spec.adjust_by is None:
-        return table
-    bars = adjusted(bars, numbers_of(cells[_ADJUSTED_CLOSE], _ADJUSTED_CLOSE, source), source)
-    return _assembled(times, bars, source.symbol, spec.timeframe)
+    if spec.adjust_by is not None:
+        bars = adjusted(bars, numbers_of(cells[_ADJUSTED_CLOSE], _ADJUSTED_CLOSE, source), source)
+        table = _assembled(times, bars, source.symbol, spec.timeframe)
+    return table.replace_schema_metadata({ASSUMED_ZONE: assumed} if assumed else None)
 
 
 def _assembled(times: Column, bars: Mapping[str, Floats], symbol: str, timeframe: str) -> pa.Table:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from storage.errors import BadData, NotFound, StorageError
 from storage.gaps import Gap, GapReport, find_gaps
-from storage.parquet import read_footer, read_span, read_table, size_of, to_parquet
+from storage.parquet import read_facts, read_footer, read_table, size_of, to_parquet
 from storage.providers import StorageProvider
 from storage.schema import NS, OHLCV_SCHEMA, Problem, check_table, fingerprint, problems, timestamps, years_of
 from storage.timeframes import calendar_of, folder_of, nearest, seconds_of, symbol_of
@@ -81,6 +81,10 @@ class OhlcvStore:
         """All datasets, sorted. Files outside the layout are passed over; see `strays`."""
         return sorted({key for path in self.provider.list() if (key := _key_of(path))})
 
+    def datasets_of(self, symbol: str) -> list[DatasetKey]:
+        """The datasets of one symbol, sorted; looks at no other symbol's files."""
+        return sorted({key for path in self.provider.list(folder_of(symbol)) if (key := _key_of(path))})
+
     def strays(self) -> list[str]:
         """Parquet files of no dataset: their path is not `{SYMBOL}/{TIMEFRAME}/{YEAR}.parquet`."""
         return [path for path in self.provider.list() if path.endswith(".parquet") and not _key_of(path)]
@@ -88,14 +92,15 @@ class OhlcvStore:
     def describe(self, key: DatasetKey) -> DatasetInfo:
         """Counts and span, without reading prices. Raises `NotFound`, and `BadData` for a damaged file."""
         paths = self._paths(key)
-        stated = self._stated(paths.values())
+        files = [read_facts(self.provider, path) for path in paths.values()]
+        stated = _agreed((file.stated for file in files), self._where(key.folder))
         return DatasetInfo(
             key=key,
             years=tuple(paths),
-            rows=sum(read_footer(self.provider, path)[0] for path in paths.values()),
-            first=read_span(self.provider, paths[min(paths)])[0],
-            last=read_span(self.provider, paths[max(paths)])[1],
-            bytes=sum(size_of(self.provider, path) for path in paths.values()),
+            rows=sum(file.rows for file in files),
+            first=files[0].first,
+            last=files[-1].last,
+            bytes=sum(file.size for file in files),
             calendar=stated.get("calendar"),
             adjusted=stated.get("adjusted"),
         )

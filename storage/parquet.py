@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -46,20 +47,32 @@ def read_footer(provider: StorageProvider, path: str) -> tuple[int, dict[bytes, 
         return footer.num_rows, dict(footer.metadata or {})
 
 
-def read_span(provider: StorageProvider, path: str) -> tuple[datetime, datetime]:
-    """Times (UTC) of the first and last row. Raises `NotFound`, `BadData`, also for a file without rows."""
+@dataclass(frozen=True)
+class FileFacts:
+    """What a file of bars holds: times (UTC) of the first and last row, size in bytes, and what its writer stated."""
+
+    rows: int
+    first: datetime
+    last: datetime
+    size: int
+    stated: dict[bytes, bytes]
+
+
+def read_facts(provider: StorageProvider, path: str) -> FileFacts:
+    """All from one opening, prices unread. Raises `NotFound`, `BadData`, also for a file without rows."""
     with provider.open(path) as file, _readable(provider, path):
-        table = pq.ParquetFile(file, page_checksum_verification=True).read(["timestamp"])
-        times = timestamps(table)
-    if not len(times):
+        opened = pq.ParquetFile(file, page_checksum_verification=True)
+        footer, size = opened.metadata, file.seek(0, 2)
+        groups = sorted({0, footer.num_row_groups - 1}) if footer.num_rows else []
+        times = [timestamps(opened.read_row_group(group, ["timestamp"])) for group in groups]
+    if not times:
         raise BadData(f"{provider.uri}/{path} holds no bars; a file of the store has at least one.")
-    return when(times[0]), when(times[-1])
+    return FileFacts(footer.num_rows, when(times[0][0]), when(times[-1][-1]), size, dict(footer.metadata or {}))
 
 
 def size_of(provider: StorageProvider, path: str) -> int:
-    """Bytes, without reading the content as `stat` may."""
-    with provider.open(path) as file:
-        return file.seek(0, 2)
+    """Bytes, without reading the content."""
+    return provider.tag(path).size
 
 
 @contextmanager

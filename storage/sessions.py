@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ CATALOG = "catalog"
 INDEX = "index.json"
 LATEST = "latest"
 INCOMPLETE = "incomplete"
+DAMAGED = "damaged"
+AT_ONCE = 16
+"""Reads under way at once, where many sessions are looked at."""
 
 
 @dataclass(frozen=True)
@@ -162,41 +166,74 @@ class SessionStore:
 
     def folder(self, session_id: str) -> SessionFolder:
         """The session of that id, or of the only id that begins with it. Raises NotFound."""
+        if self._is_there(session_id):
+            return SessionFolder(self.provider, session_id)
         ids = self.ids()
         if session_id == LATEST and ids:
             return SessionFolder(self.provider, ids[-1])
-        found = [s for s in ids if s == session_id] or [s for s in ids if session_id and s.startswith(session_id)]
+        found = [s for s in ids if session_id and s.startswith(session_id)]
         if len(found) == 1:
             return SessionFolder(self.provider, found[0])
         what = f"{len(found)} sessions begin with {session_id!r}" if found else f"There is no session {session_id!r}"
         raise NotFound(f"{what} in {self.provider.uri}; `grid ls` lists the {len(ids)} that are there.")
 
+    def entries(self) -> list[dict[str, Any]]:
+        """What is known of each session, by id; those that are not done have the status `incomplete` or `damaged`.
+
+        Costs a listing, `index.json`, and a read or two of each session that is not done or not in it.
+        """
+        return list(self._entries(self._indexed() or {}).values())
+
     def render_index(self) -> None:
-        """Rewrite `index.json`, the view of all sessions for older readers, from the catalog and the summaries.
+        """Bring `index.json`, the view of all sessions for older readers, up to the catalog and the summaries.
 
         Of several renderers the last one sees all that was announced or summarised before the others began: each
         looks again after it has written, and writes again when there is more.
         """
-        shown: dict[str, dict[str, Any]] | None = None
+        shown = self._indexed()
         while shown != (entries := self._entries(shown or {})):
-            self.provider.write(INDEX, encode_json({"sessions": list(entries.values())}))
+            listed = list(entries.values())
+            self.provider.write(INDEX, encode_json({"sessions": listed, "sha256": _digest(listed)}))
             shown = entries
 
-    def _entries(self, known: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """All sessions; those in `known` that are not incomplete are final, and are not read again."""
-        final = {session_id: entry for session_id, entry in known.items() if entry["status"] != INCOMPLETE}
-        return {session_id: final.get(session_id) or self._entry(session_id) for session_id in self.ids()}
+    def _is_there(self, session_id: str) -> bool:
+        if not _NAME.fullmatch(session_id) or session_id == LATEST:
+            return False
+        try:
+            self.provider.tag(f"{CATALOG}/{session_id}.json")
+        except NotFound:
+            return False
+        return True
 
-    def _entry(self, session_id: str) -> dict[str, Any]:
+    def _indexed(self) -> dict[str, dict[str, Any]] | None:
+        """The sessions in `index.json`; None where it is absent, or not as it was written here."""
+        try:
+            content = json.loads(self.provider.read(INDEX))
+            intact = content["sha256"] == _digest(content["sessions"])
+            return {entry["session_id"]: entry for entry in content["sessions"]} if intact else None
+        except (NotFound, ValueError, KeyError, TypeError):
+            return None
+
+    def _entries(self, known: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        """All sessions; those in `known` that are done never change, and of the others only the summary is read."""
+        ids = self.ids()
+        final = {session_id for session_id, entry in known.items() if entry["status"] not in (INCOMPLETE, DAMAGED)}
+        missing = [session_id for session_id in ids if session_id not in final]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            read = dict(zip(missing, pool.map(lambda s: self._entry(s, known.get(s)), missing), strict=True))
+        return {session_id: read.get(session_id) or known[session_id] for session_id in ids}
+
+    def _entry(self, session_id: str, known: dict[str, Any] | None) -> dict[str, Any]:
         entry = {"session_id": session_id, "status": INCOMPLETE, "metrics": {}}
         try:
-            announced = _parsed(self.provider.read(path := f"{CATALOG}/{session_id}.json"), path)
-            entry = {**entry, **announced, "status": INCOMPLETE}
+            if known is None or known["status"] == DAMAGED:
+                known = _parsed(self.provider.read(path := f"{CATALOG}/{session_id}.json"), path)
+            entry = {**entry, **known, "status": INCOMPLETE}
             return {**entry, **SessionFolder(self.provider, session_id).document("summary.json")}
         except NotFound:
             return entry
         except BadData:
-            return {**entry, "status": "damaged"}
+            return {**entry, "status": DAMAGED}
 
 
 def _commit_path(n: int) -> str:
@@ -213,6 +250,10 @@ def _parsed(data: bytes, what: str) -> Any:
         return json.loads(data)
     except ValueError as error:
         raise BadData(f"{what} is not JSON ({error}); restore it from a backup.") from error
+
+
+def _digest(entries: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(entries, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def _sealed(body: dict[str, Any]) -> bytes:

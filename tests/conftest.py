@@ -1,9 +1,13 @@
 """Fixtures every test may ask for."""
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.services.seaweed import Seaweed, seaweed
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -17,3 +21,28 @@ def shared() -> Path:
             pytest.fail("the shared folder beside the checkout is required here and missing")
         pytest.skip("needs the reference data in ../shared, which may not be redistributed")
     return folder
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    """A real S3 server; the environment of this process and its children holds its administrator's credentials."""
+    with pytest.MonkeyPatch.context() as patch, seaweed(tmp_path_factory.mktemp("seaweed")) as server:
+        for name in [n for n in os.environ if n.startswith(("AWS_", "STORAGE_"))]:
+            patch.delenv(name)
+        for name, value in server.environment().items():
+            patch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def bucket(s3: Seaweed) -> str:
+    """A bucket of the module's own."""
+    name = f"bucket-{uuid.uuid4().hex[:12]}"
+    s3.client().create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test finds what another one cached."""
+    monkeypatch.setenv("GRID_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))

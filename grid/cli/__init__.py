@@ -8,6 +8,7 @@ import typer
 from grid.cli import data, doctor, inspect, run, strategies
 from grid.cli.output import tell
 from grid.errors import BadInput, Refused
+from storage.environment import load_environment
 from storage.errors import StorageError
 from strategies.errors import StrategyError
 
@@ -31,6 +32,7 @@ def main() -> None:
     """Run the command line; what a user can mend is one paragraph, what we broke is a traceback."""
     sys.path.insert(0, str(Path.cwd()))  # so that module:Class finds a strategy beside the sweep file
     try:
+        load_environment(Path.cwd())
         app()
     except (BadInput, StorageError, StrategyError) as error:
         tell(f"error: {error}", "red")

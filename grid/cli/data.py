@@ -12,11 +12,12 @@ from rich.table import Table
 
 from grid.cli.output import emit
 from grid.errors import BadInput
+from storage.environment import default_zone
 from storage.errors import BadData
 from storage.gaps import GapReport, find_gaps
-from storage.importing import ImportSpec, read_file
+from storage.importing import ASSUMED_ZONE, ImportSpec, read_file
 from storage.ohlcv import ADJUSTED, DatasetInfo, DatasetKey, OhlcvStore
-from storage.providers import provider_for
+from storage.providers import cached_provider_for, provider_for
 from storage.resample import resample
 from storage.schema import Problem, timestamps, when
 from storage.timeframes import TIMEFRAMES, calendar_of, folder_of
@@ -25,7 +26,7 @@ data_app = typer.Typer(
     name="data", help="Bring bars into a store, list, check and resample them.", no_args_is_help=True
 )
 
-Store = Annotated[str, typer.Option(help="The store of bars.", metavar="PATH")]
+Store = Annotated[str, typer.Option(help="The store of bars.", metavar="PATH", envvar="DATA_ROOT")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Replace years that the store already holds.")]
 Timeframe = Annotated[str, typer.Option(help=f"Of the bars: {' '.join(TIMEFRAMES)}.")]
@@ -40,7 +41,9 @@ Columns = Annotated[
     list[str] | None,
     typer.Option("--column", help="Our name = the file's, timestamp=Date; by number without header.", metavar="A=B"),
 ]
-Zone = Annotated[str | None, typer.Option(help="Zone of timestamps that carry none: UTC, KST, Europe/London, ...")]
+Zone = Annotated[
+    str | None, typer.Option(help="Zone of timestamps that carry none: UTC, KST, Europe/London, ...; default TZ.")
+]
 TimeFormat = Annotated[
     str | None, typer.Option(help="A strptime format, or epoch-s, epoch-ms, epoch-us, epoch-ns; default ISO 8601.")
 ]
@@ -85,6 +88,7 @@ def import_(
         symbols=tuple(symbols or ()),
         columns=_mapping(columns or ()),
         zone=tz,
+        default_zone=default_zone(),
         time_format=time_format,
         adjust_by=adjust_by,
         header=header,
@@ -99,7 +103,7 @@ def import_(
 @data_app.command("ls")
 def ls(store: Store = "data", as_json: Json = False) -> None:
     """List the datasets of a store."""
-    bars = OhlcvStore(provider_for(store))
+    bars = OhlcvStore(cached_provider_for(store))
     infos = [bars.describe(key) for key in bars.datasets()]
     emit([_info(info) for info in infos], as_json, lambda console: _draw_infos(infos, bars, console))
 
@@ -112,7 +116,7 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check every bar against the rules, and report gaps. Bad rows make the command fail; gaps are facts."""
-    bars = OhlcvStore(provider_for(store))
+    bars = OhlcvStore(cached_provider_for(store))
     if calendar is not None:
         calendar_of(calendar)
     keys = _chosen(bars, symbols or ())
@@ -139,7 +143,7 @@ def resample_(
     as_json: Json = False,
 ) -> None:
     """Write coarser bars of one symbol into the same store. Buckets follow the UTC calendar."""
-    bars, key = OhlcvStore(provider_for(store)), DatasetKey(symbol, source)
+    bars, key = OhlcvStore(cached_provider_for(store)), DatasetKey(symbol, source)
     info = bars.describe(key)
     stated = _one_calendar(info, calendar)
     table = resample(bars.read(key), target)
@@ -224,8 +228,14 @@ def _tell_written(
     tables: Sequence[pa.Table], calendar: str, adjusted: str, paths: Sequence[str], as_json: bool
 ) -> None:
     datasets = [_written(table, calendar) for table in tables]
-    payload = {"datasets": datasets, "calendar": calendar, "adjusted": adjusted, "files": list(paths)}
+    assumed = next((table.schema.metadata[ASSUMED_ZONE].decode() for table in tables if _is_assumed(table)), None)
+    stated = {"calendar": calendar, "adjusted": adjusted, "zone_by_tz": assumed}
+    payload = {"datasets": datasets, **stated, "files": list(paths)}
     emit(payload, as_json, lambda console: _draw_written(payload, console))
+
+
+def _is_assumed(table: pa.Table) -> bool:
+    return ASSUMED_ZONE in (table.schema.metadata or {})
 
 
 def _written(table: pa.Table, calendar: str) -> dict[str, Any]:
@@ -246,6 +256,8 @@ def _draw_written(payload: dict[str, Any], console: Console) -> None:
             f"{one['symbol']} {one['timeframe']}: {one['rows']} bars, {span}; missing: {one['missing']} ({one['rule']})"
         )
         console.print(told, markup=False, soft_wrap=True)
+    if payload["zone_by_tz"]:
+        console.print(f"Times without a zone were taken as {payload['zone_by_tz']}, as TZ says.", soft_wrap=True)
     stated = f"calendar {payload['calendar']}, adjusted {payload['adjusted']}"
     console.print(f"{len(payload['files'])} files written ({stated}).", soft_wrap=True)
 

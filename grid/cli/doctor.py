@@ -29,7 +29,7 @@ class Check:
 
 
 def doctor(
-    data: Annotated[str, typer.Option(help="The store of bars.", metavar="PATH")] = "data",
+    data: Annotated[str, typer.Option(help="The store of bars.", metavar="PATH", envvar="DATA_ROOT")] = "data",
     results: Annotated[str, typer.Option(help="The results store.", metavar="PATH")] = "results",
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False,
 ) -> None:

@@ -1,5 +1,6 @@
 """`grid ls`, `grid show`, `grid top`, `grid export`: what sessions hold."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ from grid.results import OK
 from grid.session import Session
 from storage.errors import BadData
 from storage.providers import provider_for
-from storage.sessions import SessionStore
+from storage.sessions import AT_ONCE, DAMAGED, INCOMPLETE, SessionFolder, SessionStore
 
 Id = Annotated[str, typer.Argument(help="A session id, the beginning of one, or latest.", metavar="SESSION")]
 Store = Annotated[str, typer.Option(help="The results store.", metavar="PATH")]
@@ -46,7 +47,8 @@ def register(app: typer.Typer) -> None:
 def ls(store: Store = "results", as_json: Json = False) -> None:
     """List the sessions, the newest last."""
     sessions = SessionStore(provider_for(store))
-    rows = [_line(Session(sessions.folder(session_id))) for session_id in sessions.ids()]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        rows = list(pool.map(lambda entry: _line(sessions, entry), sessions.entries()))
     nothing = f"{store} holds no session yet; `grid run SWEEP` makes one."
     emit(rows, as_json, lambda console: _render_rows(console, rows, nothing))
 
@@ -123,7 +125,17 @@ def _write(table: pyarrow.Table, to: Path) -> None:
         pyarrow.csv.write_csv(table.select(flat), to)
 
 
-def _line(session: Session) -> dict[str, Any]:
+def _line(sessions: SessionStore, entry: dict[str, Any]) -> dict[str, Any]:
+    """A session that is done says all in its entry; the metadata of any other is read."""
+    if entry["status"] not in (INCOMPLETE, DAMAGED) and "datasets" in entry:
+        trials = entry["trials"]
+        told = {"datasets": entry["datasets"], "trials": trials["count"], "status": entry["status"]}
+        named = {"session_id": entry["session_id"], "strategy": entry["strategy"]}
+        return {**named, **told, "failed": trials["failed"], "seconds": entry["seconds"]}
+    return _line_of(Session(SessionFolder(sessions.provider, entry["session_id"])))
+
+
+def _line_of(session: Session) -> dict[str, Any]:
     try:
         facts = session.metadata
     except (BadInput, BadData) as error:

@@ -14,7 +14,22 @@ from hypothesis import strategies as st
 from storage.errors import NotFound, StorageError
 from storage.providers import StorageProvider, provider_for
 
-BAD_PATHS = ["", "/etc/x", "../x", "a/../x", "a/..", "./x", "a//x", "a/", "a\\x", "a\0x", "a\nx", "a/.tmp-1", ".."]
+BAD_PATHS = [
+    "",
+    "/etc/x",
+    "../x",
+    "a/../x",
+    "a/..",
+    "./x",
+    "a//x",
+    "a/",
+    "a\\x",
+    "a\0x",
+    "a\nx",
+    "a/.tmp-1",
+    ".probe-1",
+    "..",
+]
 NAMES = ["a", "b/c", "b/d.json", "b/e/f", "bb"]
 OPERATIONS = st.tuples(
     st.sampled_from(["write", "create", "delete", "read"]), st.sampled_from(NAMES), st.binary(max_size=8)
@@ -23,6 +38,9 @@ OPERATIONS = st.tuples(
 
 class ProviderContract:
     """Subclasses say how to make a provider, how to reach its objects behind its back, and how to race."""
+
+    turns = 50
+    examples = 50
 
     def fresh(self) -> AbstractContextManager[StorageProvider]:
         """An empty provider."""
@@ -100,6 +118,18 @@ class ProviderContract:
         assert info.checksum == hashlib.sha256(b"12345").hexdigest()
         assert abs(info.modified - time.time()) < 60
 
+    def test_tag_tells_the_size_and_changes_with_the_content(self, provider):
+        provider.write("a", b"12345")
+        first = provider.tag("a")
+        assert (first.size, provider.tag("a")) == (5, first)
+        assert first.sha256 in (None, hashlib.sha256(b"12345").hexdigest())
+        provider.write("a", b"12346")
+        assert provider.tag("a") != first
+
+    def test_check_writable_leaves_nothing_behind(self, provider):
+        provider.check_writable()
+        assert provider.list() == []
+
     def test_open_serves_arrow(self, provider):
         table, sink = pa.table({"x": [1, 2, 3]}), pa.BufferOutputStream()
         pq.write_table(table, sink)
@@ -112,7 +142,7 @@ class ProviderContract:
         with provider.open("a") as file:
             assert (file.seek(0, 2), file.seek(4), file.read(3)) == (10, 4, b"456")
 
-    @pytest.mark.parametrize("method", ["read", "stat", "delete", "open"])
+    @pytest.mark.parametrize("method", ["read", "stat", "tag", "delete", "open"])
     @pytest.mark.parametrize("path", ["absent", "folder/absent", "folder", "folder/file/below"])
     def test_what_is_not_there_is_not_found_by_name(self, provider, method, path):
         provider.write("folder/file", b"")
@@ -131,7 +161,7 @@ class ProviderContract:
 
     @pytest.mark.parametrize("path", BAD_PATHS)
     def test_a_path_out_of_the_root_is_refused_by_every_method(self, provider, path):
-        calls = [provider.read, provider.stat, provider.delete, provider.open]
+        calls = [provider.read, provider.stat, provider.tag, provider.delete, provider.open]
         calls += [lambda p: provider.write(p, b"x"), lambda p: provider.create(p, b"x")]
         calls += [provider.list] if path else []
         for call in calls:
@@ -145,7 +175,7 @@ class ProviderContract:
 
     def test_of_racing_creators_one_wins_and_its_content_stays(self, provider):
         contents = [bytes([i]) * 200_000 for i in range(4)]
-        paths = [f"commits/{turn:02d}" for turn in range(50)]
+        paths = [f"commits/{turn:02d}" for turn in range(self.turns)]
         answers = self.race(provider, paths, contents)
         for path, won in zip(paths, zip(*answers, strict=True), strict=True):
             assert won.count(True) == 1
@@ -165,7 +195,7 @@ class ProviderContract:
         assert seen == set(contents)
 
     def test_it_behaves_like_a_dict(self):
-        @settings(max_examples=50, deadline=None)
+        @settings(max_examples=self.examples, deadline=None)
         @given(st.lists(OPERATIONS, max_size=12))
         def holds(operations: Sequence[tuple[str, str, bytes]]) -> None:
             model: dict[str, bytes] = {}

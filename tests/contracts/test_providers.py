@@ -15,7 +15,16 @@ from pathlib import Path
 import pytest
 
 from storage.errors import NotFound, StorageError
-from storage.providers import LocalProvider, MemoryProvider, StorageProvider, provider_for
+from storage.providers import (
+    CachedProvider,
+    LocalProvider,
+    MemoryProvider,
+    NfsProvider,
+    S3Options,
+    S3Provider,
+    StorageProvider,
+    provider_for,
+)
 from tests.contracts.provider_contract import ProviderContract
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -24,7 +33,7 @@ SPAWN = multiprocessing.get_context("spawn")
 def _create_each(provider: StorageProvider, paths: Sequence[str], data: bytes, barrier) -> list[bool]:
     won = []
     for path in paths:
-        barrier.wait(30)
+        barrier.wait(60)
         won.append(provider.create(path, data))
     return won
 
@@ -33,28 +42,15 @@ def _race_in_process(provider: StorageProvider, paths: Sequence[str], data: byte
     answers.put((data, _create_each(provider, paths, data, barrier)))
 
 
-def _replace_until(root: str, path: str, contents: Sequence[bytes], stop) -> None:
-    provider = LocalProvider(Path(root))
+def _replace_until(provider: StorageProvider, path: str, contents: Sequence[bytes], stop) -> None:
     for data in cycle(contents):
         provider.write(path, data)
         if stop.is_set():
             return
 
 
-class TestLocalProvider(ProviderContract):
+class RacingProcesses:
     """Writers are processes, as they are in a grid."""
-
-    @contextmanager
-    def fresh(self) -> Iterator[StorageProvider]:
-        with tempfile.TemporaryDirectory() as folder:
-            yield LocalProvider(Path(folder) / "store")
-
-    def raw_get(self, provider, path):
-        return (provider.root / path).read_bytes()
-
-    def raw_put(self, provider, path, data):
-        (provider.root / path).parent.mkdir(parents=True, exist_ok=True)
-        (provider.root / path).write_bytes(data)
 
     def race(self, provider, paths, contents):
         barrier, answers = SPAWN.Barrier(len(contents)), SPAWN.Queue()
@@ -63,7 +59,7 @@ class TestLocalProvider(ProviderContract):
         ]
         for writer in writers:
             writer.start()
-        won = dict(answers.get(timeout=60) for _ in writers)
+        won = dict(answers.get(timeout=120) for _ in writers)
         for writer in writers:
             writer.join(30)
         return [won[data] for data in contents]
@@ -71,7 +67,7 @@ class TestLocalProvider(ProviderContract):
     @contextmanager
     def replacing(self, provider, path, contents):
         stop = SPAWN.Event()
-        writer = SPAWN.Process(target=_replace_until, args=(provider.uri, path, contents, stop))
+        writer = SPAWN.Process(target=_replace_until, args=(provider, path, contents, stop))
         writer.start()
         try:
             yield
@@ -79,6 +75,95 @@ class TestLocalProvider(ProviderContract):
             stop.set()
             writer.join(30)
         assert writer.exitcode == 0
+
+
+class RawFiles:
+    """Objects that are files."""
+
+    def raw_get(self, provider, path):
+        return (provider.root / path).read_bytes()
+
+    def raw_put(self, provider, path, data):
+        (provider.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (provider.root / path).write_bytes(data)
+
+
+class TestLocalProvider(RacingProcesses, RawFiles, ProviderContract):
+    @contextmanager
+    def fresh(self) -> Iterator[StorageProvider]:
+        with tempfile.TemporaryDirectory() as folder:
+            yield LocalProvider(Path(folder) / "store")
+
+
+class TestNfsProvider(RacingProcesses, RawFiles, ProviderContract):
+    """A folder that holds the marker of an export."""
+
+    @contextmanager
+    def fresh(self) -> Iterator[StorageProvider]:
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "export-7").touch()
+            yield NfsProvider(Path(folder) / "store", Path(folder), "export-7")
+
+
+class TestCachedLocalProvider(RacingProcesses, ProviderContract):
+    """A cache of a folder, which gives tags without sha256."""
+
+    @contextmanager
+    def fresh(self) -> Iterator[StorageProvider]:
+        with tempfile.TemporaryDirectory() as folder:
+            inner = LocalProvider(Path(folder) / "store")
+            yield CachedProvider(inner, Path(folder) / "cache", 2_000_000)
+
+    def raw_get(self, provider, path):
+        return (provider.inner.root / path).read_bytes()
+
+    def raw_put(self, provider, path, data):
+        (provider.inner.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (provider.inner.root / path).write_bytes(data)
+
+
+@pytest.mark.s3
+class TestS3Provider(RacingProcesses, ProviderContract):
+    """A prefix of its own in a bucket of a real server, which takes its time where writers meet."""
+
+    turns = 10
+    examples = 10
+    names = iter(range(1_000_000))
+
+    @pytest.fixture(autouse=True)
+    def _server(self, s3, bucket):
+        type(self).server, type(self).bucket, type(self).client = s3, bucket, s3.client()
+
+    @contextmanager
+    def fresh(self) -> Iterator[StorageProvider]:
+        prefix = f"{type(self).__name__}/{next(self.names)}"
+        yield self.wrapped(S3Provider(self.bucket, prefix, S3Options(endpoint_url=self.server.url)))
+
+    def wrapped(self, provider: S3Provider) -> StorageProvider:
+        return provider
+
+    def raw_get(self, provider, path):
+        key = f"{self._plain(provider).prefix}/{path}"
+        with self.client.get_object(Bucket=self.bucket, Key=key)["Body"] as body:
+            return body.read()
+
+    def raw_put(self, provider, path, data):
+        self.client.put_object(Bucket=self.bucket, Key=f"{self._plain(provider).prefix}/{path}", Body=data)
+
+    def _plain(self, provider):
+        return getattr(provider, "inner", provider)
+
+
+@pytest.mark.s3
+class TestCachedS3Provider(TestS3Provider):
+    """As the bars of a sweep are read."""
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path):
+        type(self).folder = tmp_path
+
+    def wrapped(self, provider):
+        return CachedProvider(provider, self.folder / "cache", 2_000_000)
 
 
 class TestMemoryProvider(ProviderContract):

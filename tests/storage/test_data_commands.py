@@ -236,5 +236,5 @@ def test_resample_of_what_is_not_there(commands):
 
 
 def test_other_kinds_of_store_are_refused(commands):
-    result = commands.run("ls", store="s3://bucket")
+    result = commands.run("ls", store="gopher://bucket")
     assert isinstance(result.exception, StorageError)

@@ -1,0 +1,201 @@
+"""Objects in a bucket of S3, or of anything that speaks its protocol and keeps its promises."""
+
+import io
+import os
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from typing import Any, BinaryIO
+from urllib.parse import quote, urlencode
+
+from storage.errors import NotFound, StorageError
+from storage.providers.base import HIDDEN, PROBE, ObjectInfo, ObjectTag, Paths, checked, sha256_of
+from storage.providers.s3_calls import Answer, Call, Connection, Damaged, Refused, connection_for
+from storage.providers.s3_options import S3Options
+
+_SHA256, _WRITER = "sha256", "writer"  # user metadata of each object that is written here
+_proven: set[tuple[int, str, str]] = set()
+
+
+@dataclass(frozen=True)
+class S3Provider:
+    """Objects below `prefix` of a bucket; the bucket must exist.
+
+    Needs a store that honours `If-None-Match: *` (AWS does, and many look-alikes; some only seem to), which is tried
+    before a process first writes. Content carries its sha256 as metadata, and each read is checked against it.
+    Credentials come from the environment, a profile or the machine's role, never from here. Pickles without
+    a connection: each process makes its own when it first needs one.
+    """
+
+    bucket: str
+    prefix: str = ""
+    options: S3Options = field(default_factory=S3Options)
+
+    @property
+    def uri(self) -> str:
+        """s3://bucket/prefix, and those options that were given and not left to the environment."""
+        given = {f.name: getattr(self.options, f.name) for f in fields(S3Options)}
+        stated = {
+            name: str(value).lower() if value is True or value is False else str(value)
+            for name, value in given.items()
+            if value is not None
+        }
+        place = f"s3://{self.bucket}/{quote(self.prefix)}".rstrip("/")
+        return place + (f"?{urlencode(stated, safe='/:')}" if stated else "")
+
+    def read(self, path: str) -> bytes:
+        """See `StorageProvider.read`."""
+        return self._fetched("read", path).body
+
+    def write(self, path: str, data: bytes) -> None:
+        """See `StorageProvider.write`: one PUT."""
+        key = self._key(path)
+        self._prove()
+        self._call("write", path, "put_object", Key=key, Body=bytes(data), **self._labels(data))
+
+    def create(self, path: str, data: bytes) -> bool:
+        """See `StorageProvider.create`: a PUT that S3 refuses where something is.
+
+        A refusal may be that of our own first try whose answer was lost, so the object is asked who wrote it.
+        """
+        key = self._key(path)
+        self._prove()
+        labels = self._labels(data)
+        try:
+            self._call("create", path, "put_object", Key=key, Body=bytes(data), IfNoneMatch="*", **labels)
+        except Refused as refusal:
+            if refusal.status != 412:
+                raise refusal.told() from refusal.error
+            return self._is_mine(path, key, labels["Metadata"][_WRITER])
+        return True
+
+    def list(self, prefix: str = "") -> Paths:
+        """See `StorageProvider.list`: one request for each 1,000 objects."""
+        top = self._key(prefix) + "/" if prefix else self._root()
+        found: list[str] = []
+        following: dict[str, str] = {}
+        while True:
+            page = self._call("list", prefix, "list_objects_v2", Prefix=top, **following)
+            found += [content["Key"].removeprefix(self._root()) for content in page.fields.get("Contents", ())]
+            if not page.fields.get("IsTruncated"):
+                return sorted(path for path in found if _is_shown(path))
+            following = {"ContinuationToken": page.fields["NextContinuationToken"]}
+
+    def stat(self, path: str) -> ObjectInfo:
+        """See `StorageProvider.stat`: one HEAD; content that others wrote without its sha256 is read for it."""
+        head = self._head("stat", path)
+        if (known := _sha256_in(head)) is None:
+            head = self._fetched("stat", path)
+            known = sha256_of(head.body)
+        return ObjectInfo(path, head.size, head.fields["LastModified"].timestamp(), known)
+
+    def tag(self, path: str) -> ObjectTag:
+        """See `StorageProvider.tag`: one HEAD."""
+        head = self._head("tag", path)
+        known = _sha256_in(head)
+        return ObjectTag(head.size, f"sha256:{known}" if known else f"etag:{head.fields['ETag']}")
+
+    def delete(self, path: str) -> None:
+        """See `StorageProvider.delete`: S3 does not say whether there was anything, so a HEAD asks before."""
+        self._head("delete", path)
+        self._call("delete", path, "delete_object", Key=self._key(path))
+
+    def open(self, path: str) -> BinaryIO:
+        """See `StorageProvider.open`: the whole object, checked, in memory."""
+        return io.BytesIO(self._fetched("open", path).body)
+
+    def check_writable(self) -> None:
+        """See `StorageProvider.check_writable`: an object is created, and has to be refused the second time."""
+        name = f"{PROBE}{uuid.uuid4().hex}"
+        key, labels = self._root() + name, self._labels(b"")
+        put = Call("create", name, "put_object", {"Key": key, "Body": b"", "IfNoneMatch": "*", **labels})
+        try:
+            self._told(put)
+            if self._accepts(put):
+                raise StorageError(
+                    f"{self._where()} overwrites what is there when it is asked to create only what is absent, so "
+                    "writers could lose each other's work; keep results in a folder or on NFS instead, or use a store "
+                    "that honours If-None-Match (AWS, SeaweedFS and Ceph do)."
+                )
+        finally:
+            with suppress(StorageError):
+                self._told(Call("delete", name, "delete_object", {"Key": key}))
+        _proven.add(self._promise())
+
+    def _accepts(self, put: Call) -> bool:
+        try:
+            self._connection().run(put)
+        except Refused as refusal:
+            if refusal.status not in (409, 412):
+                raise refusal.told() from refusal.error
+            return False
+        return True
+
+    def _prove(self) -> None:
+        """Before the first write of a process: does the store keep the promise that commits rely on?"""
+        if self._promise() not in _proven:
+            self.check_writable()
+
+    def _promise(self) -> tuple[int, str, str]:
+        return os.getpid(), self.bucket, self.options.place()
+
+    def _is_mine(self, path: str, key: str, writer: str) -> bool:
+        try:
+            head = self._call("create", path, "head_object", Key=key)
+        except NotFound:
+            return False
+        return bool(head.fields.get("Metadata", {}).get(_WRITER) == writer)
+
+    def _labels(self, data: bytes) -> dict[str, Any]:
+        labels = {"Metadata": {_SHA256: sha256_of(data), _WRITER: uuid.uuid4().hex}}
+        return {**labels, **self.options.encryption()}
+
+    def _head(self, action: str, path: str) -> Answer:
+        return self._call(action, path, "head_object", Key=self._key(path))
+
+    def _fetched(self, action: str, path: str) -> Answer:
+        """The object, whole and as it was written."""
+        return self._call(action, path, "get_object", Key=self._key(path))
+
+    def _call(self, action: str, path: str, method: str, **arguments: Any) -> Answer:
+        call = Call(action, path, method, arguments, check=_undamaged if method == "get_object" else None)
+        if "IfNoneMatch" in arguments:
+            return self._connection().run(call)
+        return self._told(call)
+
+    def _told(self, call: Call) -> Answer:
+        try:
+            return self._connection().run(call)
+        except Refused as refusal:
+            raise refusal.told() from refusal.error
+
+    def _connection(self) -> Connection:
+        return connection_for(self.bucket, self.options, self.uri)
+
+    def _where(self) -> str:
+        return f"{self.uri} ({self.options.place()})"
+
+    def _root(self) -> str:
+        return f"{self.prefix}/" if self.prefix else ""
+
+    def _key(self, path: str) -> str:
+        return self._root() + checked(path)
+
+
+def _is_shown(path: str) -> bool:
+    """Markers of folders, which some tools leave, are no objects."""
+    return not path.endswith("/") and not any(part.startswith(HIDDEN) for part in path.split("/"))
+
+
+def _sha256_in(answer: Answer) -> str | None:
+    found: str | None = answer.fields.get("Metadata", {}).get(_SHA256)
+    return found
+
+
+def _undamaged(answer: Answer) -> None:
+    """Raises `Damaged` where the content is not the one that was written."""
+    if len(answer.body) != answer.size:
+        raise Damaged(f"{len(answer.body)} of {answer.size} bytes arrived")
+    known = _sha256_in(answer)
+    if known is not None and sha256_of(answer.body) != known:
+        raise Damaged("the content does not have the sha256 it was written with")

@@ -1,0 +1,222 @@
+"""Requests to S3: one connection a process, retries with a deadline, and errors in words."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
+
+from storage.errors import NotFound, StorageError
+from storage.providers.s3_options import S3Options
+
+ATTEMPTS = 5
+DEADLINE_S = 90.0
+LONGEST_PAUSE_S = 5.0
+_PASSING = {
+    "SlowDown",
+    "ServiceUnavailable",
+    "InternalError",
+    "RequestTimeout",
+    "OperationAborted",
+    "BadDigest",
+    "IncompleteBody",
+    "XAmzContentSHA256Mismatch",
+    "ConditionalRequestConflict",
+    "Throttling",
+}
+_REASONS = {
+    "NoSuchBucket": "there is no such bucket; make it, or name another",
+    "AccessDenied": "the credentials have no right to do this",
+    "InvalidAccessKeyId": "the store does not know the access key; check AWS_ACCESS_KEY_ID or the profile",
+    "SignatureDoesNotMatch": "the secret key is not the one that belongs to the access key, or the region is wrong",
+    "ExpiredToken": "the credentials have expired; get new ones",
+    "RequestTimeTooSkewed": "this machine's clock is wrong by more than the store accepts; set it by NTP",
+    "PermanentRedirect": "the bucket is in another region; state that region",
+    "AuthorizationHeaderMalformed": "the region is not that of the bucket; state the right one",
+    "InvalidBucketName": "this is no name that a bucket can have",
+    "NotImplemented": "the store does not support this request; use another store",
+}
+_NO_CREDENTIALS = ("NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "TokenRetrievalError")
+_BY_STATUS = {
+    400: "the store calls the request bad; check endpoint and region, which may be those of another store",
+    301: _REASONS["PermanentRedirect"],
+    403: _REASONS["AccessDenied"] + ", or the object is absent and they may not list",
+}
+
+
+class Damaged(Exception):  # noqa: N818 - an answer, not a fault of ours
+    """An answer came, and its content is not what was stored."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The fields of a reply, and the content where there is one."""
+
+    fields: dict[str, Any]
+    body: bytes = b""
+
+    @property
+    def size(self) -> int:
+        return int(self.fields["ContentLength"])
+
+
+@dataclass(frozen=True)
+class Call:
+    """One operation: what is done to which object, for messages, and the request that does it.
+
+    check: raises `Damaged` for an answer that must not be used.
+    """
+
+    action: str
+    path: str
+    method: str
+    arguments: dict[str, Any] = field(repr=False)
+    check: Callable[[Answer], None] | None = None
+
+
+@dataclass
+class Refused(Exception):  # noqa: N818 - told to the user as a StorageError
+    """A call that did not succeed: how often it was tried, and the last failure."""
+
+    call: Call
+    where: str
+    attempts: int
+    error: BaseException
+
+    @property
+    def status(self) -> int | None:
+        """HTTP status of the last failure; None when no answer came."""
+        return status_of(self.error)
+
+    def told(self) -> StorageError:
+        """The error in words; a GET or HEAD of what is not there is a `NotFound`."""
+        code = code_of(self.error)
+        what = f"Could not {self.call.action} {self.call.path!r} in {self.where}"
+        absent = self.status == 404 and code != "NoSuchBucket"
+        if absent and self.call.method in ("get_object", "head_object", "delete_object"):
+            return NotFound(f"{what}: there is no such object.")
+        tries = f" ({self.attempts} attempts)" if self.attempts > 1 else ""
+        return StorageError(f"{what}: {reason_of(self.error)}{tries}.")
+
+
+class Connection:
+    """One bucket from one process; threads may share it."""
+
+    def __init__(self, bucket: str, options: S3Options, uri: str) -> None:
+        import s3fs
+
+        self._bucket = bucket
+        self._where = f"{uri} ({options.place()})" if not options.endpoint_url else uri
+        self._options = options
+        self._filesystem = s3fs.S3FileSystem(**options.of_filesystem())
+        self._filesystem.retries = 2
+
+    def run(self, call: Call) -> Answer:
+        """Send until it succeeds, is refused for good, or time or attempts run out. Raises `Refused`."""
+        attempts = 0
+
+        def once() -> Answer:
+            nonlocal attempts
+            attempts += 1
+            return self._once(call)
+
+        retrying = Retrying(
+            stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(DEADLINE_S),
+            wait=wait_random_exponential(multiplier=0.2, max=LONGEST_PAUSE_S),
+            retry=retry_if_exception(_passes),
+            reraise=True,
+        )
+        try:
+            return retrying(once)
+        except Exception as error:
+            if isinstance(error, StorageError) or not _is_foreign(error):
+                raise
+            raise Refused(call, self._where, attempts, error) from error
+
+    def _once(self, call: Call) -> Answer:
+        from fsspec.asyn import sync
+
+        answer = cast(Answer, sync(self._filesystem.loop, self._send, call))
+        if call.check is not None:
+            call.check(answer)
+        return answer
+
+    async def _send(self, call: Call) -> Answer:
+        reply = await asyncio.wait_for(
+            self._filesystem._call_s3(call.method, Bucket=self._bucket, **call.arguments), DEADLINE_S
+        )
+        if call.method != "get_object":
+            return Answer(reply)
+        async with reply["Body"] as body:
+            return Answer(reply, await asyncio.wait_for(body.read(), DEADLINE_S))
+
+
+_connections: dict[tuple[object, ...], Connection] = {}
+
+
+def connection_for(bucket: str, options: S3Options, uri: str) -> Connection:
+    """This process's connection, made when first asked for; credentials in the environment may change."""
+    stated = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
+    key = (os.getpid(), bucket, options, uri, stated)
+    if key not in _connections:
+        _connections[key] = Connection(bucket, options, uri)
+    return _connections[key]
+
+
+def status_of(error: BaseException) -> int | None:
+    """HTTP status behind an error of s3fs."""
+    found = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return int(found) if found is not None else None
+
+
+def code_of(error: BaseException) -> str:
+    """S3's error code behind an error of s3fs; empty where there is none."""
+    return str(_response(error).get("Error", {}).get("Code", ""))
+
+
+def reason_of(error: BaseException) -> str:
+    """Why, in words that hold nothing secret: never what the server or a library wrote."""
+    code, status = code_of(error), status_of(error)
+    if code in _REASONS or status in _BY_STATUS:
+        return _REASONS.get(code) or _BY_STATUS[cast(int, status)]
+    if status is not None:
+        return f"the store answers {status} {code if code != str(status) else ''}".rstrip()
+    if isinstance(error, Damaged):
+        return f"the answer is damaged: {error}"
+    kind = type(error).__name__
+    if kind in _NO_CREDENTIALS:
+        return "there are no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile"
+    if kind == "ProfileNotFound":
+        return "there is no such profile in the AWS configuration of this machine"
+    if kind in ("EndpointConnectionError", "ClientConnectorError", "ConnectTimeoutError", "ClientConnectorDNSError"):
+        return "nothing answers there; check endpoint_url or AWS_ENDPOINT_URL, and the network"
+    if isinstance(error, TimeoutError) or "Timeout" in kind:
+        return "the store did not answer in time"
+    return f"the connection broke ({kind})"
+
+
+def _response(error: BaseException) -> dict[str, Any]:
+    for one in (error, error.__cause__):
+        found = getattr(one, "response", None)
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether the same request may go well a moment later."""
+    status = status_of(error)
+    if status is None:
+        return _is_foreign(error) and type(error).__name__ not in (*_NO_CREDENTIALS, "ProfileNotFound")
+    return (status >= 500 and status != 501) or status in (408, 409, 429) or code_of(error) in _PASSING
+
+
+def _is_foreign(error: BaseException) -> bool:
+    """An error of the connection, and not one of our own code."""
+    from aiohttp import ClientError
+    from botocore.exceptions import BotoCoreError, HTTPClientError, ParamValidationError
+
+    broken = (OSError, TimeoutError, Damaged, BotoCoreError, HTTPClientError, ClientError)
+    return isinstance(error, broken) and not isinstance(error, ParamValidationError)

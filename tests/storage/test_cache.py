@@ -1,0 +1,154 @@
+"""The node's cache: fetched once by many processes, bounded, never wrong."""
+
+import multiprocessing
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pytest
+
+from storage.providers import CachedProvider, LocalProvider, MemoryProvider
+from tests.services.counting import CountingProvider
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True)
+class Logged(LocalProvider):
+    """Leaves a file behind for each read, and takes a while."""
+
+    log: str = ""
+
+    def read(self, path):
+        (open(f"{self.log}/{os.getpid()}-{time.monotonic_ns()}", "x")).close()  # noqa: PTH123
+        time.sleep(0.3)
+        return super().read(path)
+
+
+def read_at_once(cached, barrier, answers):
+    barrier.wait(30)
+    answers.put(len(cached.read("x")))
+
+
+def test_of_many_processes_one_fetches(tmp_path):
+    (log := tmp_path / "log").mkdir()
+    inner = Logged(tmp_path / "store", str(log))
+    inner.write("x", b"1" * 1000)
+    cached = CachedProvider(inner, tmp_path / "cache", 10_000)
+    barrier, answers = SPAWN.Barrier(6), SPAWN.Queue()
+    readers = [SPAWN.Process(target=read_at_once, args=(cached, barrier, answers)) for _ in range(6)]
+    for reader in readers:
+        reader.start()
+    assert [answers.get(timeout=60) for _ in readers] == [1000] * 6
+    for reader in readers:
+        reader.join(30)
+    assert len(list(log.iterdir())) == 1
+
+
+@pytest.fixture
+def inner():
+    return CountingProvider(MemoryProvider("cached"))
+
+
+def cache_of(inner, tmp_path, limit=10_000, claim_s=120.0):
+    return CachedProvider(inner, tmp_path / "cache", limit, claim_s)
+
+
+def test_each_version_is_fetched_once(inner, tmp_path):
+    cached = cache_of(inner, tmp_path)
+    for content in (b"old", b"new"):
+        cached.write("x", content)
+        for _ in range(3):
+            assert cached.read("x") == content
+            with cached.open("x") as file:
+                assert file.read() == content
+    assert inner.calls == {"PUT": 2, "GET": 2, "HEAD": 12}
+
+
+def test_threads_fetch_once(inner, tmp_path):
+    inner.write("x", b"1" * 500)
+    cached, barrier = cache_of(inner, tmp_path), threading.Barrier(8)
+
+    def read(_):
+        barrier.wait(30)
+        return cached.read("x")
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(read, range(8))) == {b"1" * 500}
+    assert inner.calls["GET"] == 1
+
+
+def test_it_stays_below_its_limit_and_drops_what_was_not_read_for_longest(inner, tmp_path):
+    cached = cache_of(inner, tmp_path, limit=2_500)
+    for n in range(4):
+        inner.write(f"{n}", bytes([n]) * 1000)
+    cached.read("0")
+    cached.read("1")
+    _age(tmp_path / "cache", 100)
+    cached.read("0")
+    cached.read("2")
+    inner.calls.clear()
+    assert cached.read("0") == bytes(1000)
+    assert inner.calls["GET"] == 0
+    cached.read("1")
+    assert inner.calls["GET"] == 1
+    assert sum(f.stat().st_size for f in (tmp_path / "cache").rglob("*") if f.is_file()) <= 2_500
+
+
+def _age(folder, seconds):
+    for file in folder.rglob("*"):
+        os.utime(file, (time.time() - seconds, time.time() - seconds))
+
+
+def test_what_is_larger_than_the_cache_is_read_past_it(inner, tmp_path):
+    inner.write("x", b"1" * 3000)
+    cached = cache_of(inner, tmp_path, limit=2_500)
+    assert cached.read("x") == cached.read("x") == b"1" * 3000
+    assert [f for f in (tmp_path / "cache").rglob("*") if f.is_file()] == []
+
+
+@pytest.mark.parametrize("damage", [b"", b"part"])
+def test_a_copy_of_another_size_is_fetched_again(inner, tmp_path, damage):
+    inner.write("x", b"whole content")
+    cached = cache_of(inner, tmp_path)
+    cached.read("x")
+    (file,) = [f for f in (tmp_path / "cache").rglob("*") if f.is_file()]
+    file.write_bytes(damage)
+    assert cached.read("x") == b"whole content"
+    assert cached.open("x").read() == b"whole content"
+
+
+def test_content_that_does_not_fit_its_tag_is_not_kept(inner, tmp_path, monkeypatch):
+    """The object was replaced between the two requests."""
+    inner.write("x", b"first")
+    tag = inner.inner.tag("x")
+    inner.write("x", b"later")
+    monkeypatch.setattr(MemoryProvider, "tag", lambda *_: tag)
+    assert cache_of(inner, tmp_path).read("x") == b"later"
+    assert [f for f in (tmp_path / "cache").rglob("*") if f.is_file()] == []
+
+
+def test_the_claim_of_a_dead_process_is_taken_over(inner, tmp_path):
+    inner.write("x", b"content")
+    cached = cache_of(inner, tmp_path, claim_s=0.2)
+    claim = cached._file("x", inner.inner.tag("x")).with_suffix(".claim")
+    claim.parent.mkdir(parents=True)
+    claim.touch()
+    assert cached.read("x") == b"content"
+    assert not claim.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_left_out(inner, tmp_path):
+    inner.write("x", b"content")
+    (tmp_path / "cache").write_bytes(b"a file")
+    cached = cache_of(inner, tmp_path)
+    assert cached.read("x") == b"content"
+    assert cached.open("x").read() == b"content"
+
+
+def test_open_is_mapped(inner, tmp_path):
+    inner.write("x", b"0123456789")
+    assert isinstance(cache_of(inner, tmp_path).open("x"), pa.MemoryMappedFile)

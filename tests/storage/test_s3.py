@@ -1,0 +1,282 @@
+"""What is particular to S3: faults on the way, promises that a store does not keep, and words without secrets."""
+
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from storage.errors import NotFound, StorageError
+from storage.providers import S3Options, S3Provider, provider_for, s3_calls
+from tests.services.fault_proxy import Fault, fault_proxy
+from tests.services.seaweed import NO_LIST, READER, SECRET, WRITER
+
+pytestmark = pytest.mark.s3
+MANY = 5 * 2 * 2
+"""Most requests of one call: our attempts, those of s3fs, those of botocore."""
+
+
+@pytest.fixture
+def proxy(s3):
+    with fault_proxy(s3.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def provider(bucket, proxy, request):
+    """Through the proxy, with the promise of the store already tried."""
+    provider = S3Provider(bucket, request.node.name.replace("[", "-").replace("]", ""), S3Options(proxy.url))
+    provider.check_writable()
+    proxy.seen.clear()
+    return provider
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Pauses between attempts are short."""
+    monkeypatch.setattr(s3_calls, "LONGEST_PAUSE_S", 0.05)
+
+
+@pytest.mark.usefixtures("impatient")
+class TestFaults:
+    @pytest.mark.parametrize("action", ["status", "reset", "reset_after"])
+    def test_a_write_that_fails_once_is_made_good(self, provider, proxy, action):
+        proxy.faults = [Fault(action, "PUT", times=1)]
+        provider.write("a", b"content")
+        assert provider.read("a") == b"content"
+        assert proxy.verbs()["PUT"] == 2
+
+    @pytest.mark.parametrize("action", ["status", "reset", "reset_after"])
+    @pytest.mark.parametrize("times", [1, 2, 3])
+    def test_our_own_create_counts_whenever_the_answer_was_lost(self, provider, proxy, action, times):
+        proxy.faults = [Fault(action, "PUT", times=times)]
+        assert provider.create("a", b"mine") is True
+        assert provider.create("a", b"other") is False
+        assert provider.read("a") == b"mine"
+        assert proxy.verbs()["PUT"] <= MANY + 1
+
+    def test_a_create_whose_answer_was_lost_and_that_somebody_else_won_is_lost(self, provider, proxy):
+        provider.write("a", b"theirs")
+        proxy.faults = [Fault("reset_after", "PUT", times=1)]
+        assert provider.create("a", b"mine") is False
+        assert provider.read("a") == b"theirs"
+
+    def test_of_racing_creators_whose_answers_are_lost_one_wins(self, provider, proxy):
+        for turn in range(5):
+            proxy.faults = [Fault("reset_after", "PUT", p=0.5)]
+            with ThreadPoolExecutor(4) as pool:
+                won = list(pool.map(lambda n, t=turn: provider.create(f"c/{t}", b"%d" % n), range(4)))
+            proxy.faults = []
+            assert won.count(True) == 1
+            assert provider.read(f"c/{turn}") == b"%d" % won.index(True)
+
+    @pytest.mark.parametrize("length", [0, 1, 4000])
+    def test_a_truncated_answer_is_asked_for_again(self, provider, proxy, length):
+        provider.write("a", b"x" * 100_000)
+        proxy.faults = [Fault("truncate", "GET", length=length, times=2)]
+        assert provider.read("a") == b"x" * 100_000
+
+    @pytest.mark.parametrize("length", [0, 50_000, 99_999])
+    def test_a_flipped_bit_is_never_handed_on(self, provider, proxy, length):
+        provider.write("a", b"x" * 100_000)
+        proxy.faults = [Fault("flip", "GET", length=length, times=1)]
+        assert provider.read("a") == b"x" * 100_000
+        proxy.faults = [Fault("flip", "GET", length=length)]
+        for read in (provider.read, provider.open):
+            with pytest.raises(StorageError, match=r"the answer is damaged|the connection broke"):
+                read("a")
+
+    def test_what_is_damaged_in_the_store_itself_is_told(self, provider, s3):
+        provider.write("a", b"good")
+        client, key = s3.client(), f"{provider.prefix}/a"
+        told = client.head_object(Bucket=provider.bucket, Key=key)["Metadata"]
+        client.put_object(Bucket=provider.bucket, Key=key, Body=b"evil", Metadata=told)
+        with pytest.raises(StorageError, match=r"Could not read 'a' .*the content does not have the sha256"):
+            provider.read("a")
+
+    def test_a_store_that_is_busy_now_and_then_answers_right(self, provider, proxy):
+        proxy.faults = [Fault("status", p=0.2)]
+        for n in range(15):
+            assert provider.create(f"d/{n}", b"%d" % n) is True
+            assert provider.read(f"d/{n}") == b"%d" % n
+        assert len(provider.list("d")) == 15
+        assert sum(proxy.verbs().values()) < 3 * 31
+
+    def test_a_store_that_is_busy_for_ever_is_told_after_a_bounded_number_of_requests(self, provider, proxy):
+        proxy.faults = [Fault("status")]
+        with pytest.raises(StorageError, match=rf"Could not read 'a' in s3://.*{proxy.url}.* 503 SlowDown \(5 att"):
+            provider.read("a")
+        assert 5 <= proxy.verbs()["GET"] <= MANY
+
+    def test_a_slow_store_is_waited_for(self, provider, proxy):
+        proxy.faults = [Fault(latency_s=2.0)]
+        provider.write("a", b"late")
+        assert provider.read("a") == b"late"
+        assert proxy.verbs() == {"PUT": 1, "GET": 1}
+
+    def test_a_page_of_a_listing_that_fails_is_asked_for_again(self, provider, proxy):
+        provider.write("a", b"")
+        proxy.faults = [Fault("truncate", "GET", path="list-type", length=30, times=1)]
+        assert provider.list() == ["a"]
+
+
+@pytest.mark.usefixtures("impatient")
+class TestRefusals:
+    """Each is one sentence, and none repeats a secret."""
+
+    def refused(self, call):
+        with pytest.raises(StorageError) as raised:
+            call()
+        told = str(raised.value)
+        assert SECRET not in told
+        assert "key-of-" not in told
+        assert told.count(". ") == 0
+        assert told.endswith(".")
+        return told
+
+    def test_a_bucket_that_is_not_there(self, s3, monkeypatch):
+        for name, value in s3.environment(READER).items():
+            monkeypatch.setenv(name, value)
+        provider = S3Provider("no-such-bucket", "x", S3Options(s3.url))
+        for call in (provider.list, lambda: provider.read("a")):
+            assert "there is no such bucket" in self.refused(call) or "no right" in self.refused(call)
+
+    def test_an_endpoint_where_nothing_answers(self):
+        told = self.refused(lambda: S3Provider("some-bucket", "", S3Options("http://127.0.0.1:1")).read("a"))
+        assert "Could not read 'a' in s3://some-bucket?endpoint_url=http://127.0.0.1:1: nothing answers there" in told
+        assert "(5 attempts)" in told
+
+    @pytest.mark.parametrize(
+        ("identity", "allowed", "denied"),
+        [(READER, ["read", "list"], ["write"]), (WRITER, ["write"], ["list"]), (NO_LIST, ["read", "write"], ["list"])],
+    )
+    def test_rights_that_are_missing(self, s3, bucket, monkeypatch, identity, allowed, denied):
+        S3Provider(bucket, identity, S3Options(s3.url)).write("a", b"")
+        for name, value in s3.environment(identity).items():
+            monkeypatch.setenv(name, value)
+        provider = S3Provider(bucket, identity, S3Options(s3.url))
+        calls = {
+            "read": lambda: provider.read("a"),
+            "list": provider.list,
+            "write": lambda: provider.write("b", b""),
+        }
+        for name in allowed:
+            calls[name]()
+        for name in denied:
+            assert "the credentials have no right" in self.refused(calls[name])
+
+    def test_a_wrong_secret(self, s3, bucket, monkeypatch):
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", f"{SECRET}-wrong")
+        told = self.refused(lambda: S3Provider(bucket, "", S3Options(s3.url)).read("a"))
+        assert "the secret key is not the one" in told
+
+    def test_no_credentials(self, s3, bucket, monkeypatch, tmp_path):
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("HOME", str(tmp_path))
+        told = self.refused(lambda: S3Provider(bucket, "", S3Options(s3.url)).read("a"))
+        assert "there are no credentials" in told
+
+    def test_a_wrong_clock(self, provider, proxy):
+        proxy.faults = [Fault("status", status=403, code="RequestTimeTooSkewed")]
+        assert "this machine's clock is wrong" in self.refused(lambda: provider.read("a"))
+
+    @pytest.mark.parametrize("name", ["key", "secret", "aws_secret_access_key", "token"])
+    def test_credentials_in_a_name(self, name):
+        told = self.refused(lambda: provider_for(f"s3://bucket/x?{name}={SECRET}"))
+        assert "credentials belong into AWS_* variables" in told
+
+    def test_credentials_in_the_endpoint(self, monkeypatch):
+        assert "must not hold credentials" in self.refused(lambda: S3Options(f"http://me:{SECRET}@host"))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://me:{SECRET}@host")
+        assert "must not hold credentials" in self.refused(lambda: S3Provider("bucket").read("a"))
+
+    @pytest.mark.parametrize("uri", ["s3://", "s3://a", "s3://bucket/../x", "s3://bucket/x?nope=1", "s3://b_!/x"])
+    def test_names_that_are_none(self, uri):
+        self.refused(lambda: provider_for(uri))
+
+
+def test_a_store_that_overwrites_is_refused_before_anything_is_written(bucket, s3, monkeypatch):
+    """A look-alike that accepts If-None-Match without honouring it."""
+    send = s3_calls.Connection._send
+
+    async def careless(self, call):
+        call.arguments.pop("IfNoneMatch", None)
+        return await send(self, call)
+
+    provider = S3Provider(bucket, "careless", S3Options(s3.url, region="careless"))
+    monkeypatch.setattr(s3_calls.Connection, "_send", careless)
+    monkeypatch.setattr("storage.providers.s3._proven", set())
+    for write in (provider.write, provider.create):
+        with pytest.raises(StorageError, match=r"overwrites what is there .* keep results in a folder or on NFS"):
+            write("a", b"x")
+    assert provider.list() == []
+
+
+def test_the_promise_is_tried_once_a_process(bucket, proxy):
+    provider = S3Provider(bucket, "once", S3Options(proxy.url))
+    for n in range(3):
+        provider.write(f"{n}", b"")
+    assert proxy.verbs() == {"PUT": 2 + 3, "DELETE": 1}
+
+
+def test_it_pickles_without_a_connection_and_its_uri_says_all(s3, bucket):
+    provider = S3Provider(bucket, "a/b c", S3Options(s3.url, region="us-east-1", path_style=True))
+    provider.write("x", b"1")
+    again = pickle.loads(pickle.dumps(provider))  # noqa: S301 - our own bytes
+    assert again == provider == provider_for(provider.uri)
+    assert b"key-of" not in pickle.dumps(provider)
+    assert again.read("x") == b"1"
+
+
+def test_threads_share_a_connection(s3, bucket):
+    provider = S3Provider(bucket, "threads", S3Options(s3.url))
+    barrier = threading.Barrier(8)
+
+    def work(n):
+        barrier.wait(30)
+        provider.write(f"{n}", b"%d" % n)
+        return provider.read(f"{n}")
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(8))) == [b"%d" % n for n in range(8)]
+
+
+def test_options_are_taken_from_the_environment(s3, bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.url)
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    provider = provider_for(f"s3://{bucket}/env")
+    provider.write("a", b"1")
+    assert provider.uri == f"s3://{bucket}/env"
+    assert provider.options.of_filesystem()["client_kwargs"]["region_name"] == "eu-west-1"
+    with pytest.raises(NotFound, match=rf"s3://{bucket}/env \({s3.url}\): there is no such object"):
+        provider.read("b")
+
+
+def test_encryption_is_asked_for_with_each_write(provider, monkeypatch):
+    asked = []
+
+    async def note(_, call):
+        asked.append((call.method, call.arguments.get("ServerSideEncryption"), call.arguments.get("SSEKMSKeyId")))
+        return s3_calls.Answer({})
+
+    options = S3Options(provider.options.endpoint_url, sse="kms", sse_kms_key_id="k")
+    monkeypatch.setattr(s3_calls.Connection, "_send", note)
+    S3Provider(provider.bucket, "sse", options).write("a", b"")
+    S3Provider(provider.bucket, "sse", options).create("b", b"")
+    assert asked == [("put_object", "aws:kms", "k")] * 2
+
+
+@pytest.mark.parametrize("options", [{"sse": "rot13"}, {"sse_kms_key_id": "k"}, {"checksums": "never"}])
+def test_options_that_make_no_sense_are_refused(options):
+    with pytest.raises(StorageError):
+        S3Options(**options)
+
+
+def test_objects_of_others_and_markers_of_folders(provider, s3):
+    client = s3.client()
+    for key in ("theirs/", "theirs/x", ".tmp-1", ".probe-2"):
+        client.put_object(Bucket=provider.bucket, Key=f"{provider.prefix}/{key}", Body=b"" if key[-1] == "/" else b"1")
+    assert provider.list() == ["theirs/x"]
+    assert provider.tag("theirs/x").sha256 is None
+    assert provider.stat("theirs/x").checksum.startswith("6b86b273")
