@@ -8,6 +8,8 @@ import pyarrow.parquet
 import typer
 from rich.console import Console
 
+from grid.cli.jobs import job_rows
+from grid.cli.options import TokenFile
 from grid.cli.output import emit, tell
 from grid.cli.tables import (
     counted,
@@ -43,8 +45,17 @@ def register(app: typer.Typer) -> None:
     app.command("export")(export)
 
 
-def ls(store: Store = "results", as_json: Json = False) -> None:
+def ls(
+    store: Store = "results",
+    address: Annotated[str | None, typer.Option(help="List the jobs of a cluster (http://HOST:8265) instead.")] = None,
+    token_file: TokenFile = None,  # noqa: ARG001 - its callback does the work
+    as_json: Json = False,
+) -> None:
     """List the sessions, the newest last."""
+    if address is not None:
+        jobs = job_rows(address)
+        emit(jobs, as_json, lambda console: _render_rows(console, jobs, f"{address} has no sweep among its jobs."))
+        return
     sessions = SessionStore(provider_for(store))
     rows = [_line(Session(sessions.folder(session_id))) for session_id in sessions.ids()]
     nothing = f"{store} holds no session yet; `grid run SWEEP` makes one."
@@ -64,6 +75,7 @@ def show(
         return
     payload = {
         **session.metadata,
+        "status": session.status,
         "committed": {"ok": session.ledger.summary.ok, "failed": session.ledger.summary.failed},
         "a_failure": session.a_failure(),
         "best_trials": leader_rows(session, 10),
@@ -135,7 +147,7 @@ def _line(session: Session) -> dict[str, Any]:
         "strategy": facts["strategy"],
         "datasets": len(facts["datasets"]),
         "trials": facts["trials"]["count"],
-        "status": facts["status"],
+        "status": session.status,
         "failed": facts.get("failed"),
         "seconds": facts.get("seconds"),
     }
@@ -154,7 +166,7 @@ def _render_show(console: Console, session: Session) -> None:
     done = 100 * session.ledger.done.total() / numbers if numbers else 100
     lines = {
         "session": session.id,
-        "status": f"{facts['status']}, {done:.0f} % committed",
+        "status": f"{session.status}, {done:.0f} % committed",
         "strategy": sweep.strategy,
         "data": ", ".join(f"{d['symbol']} {d['timeframe']} ({d['bars']:,} bars)" for d in facts["datasets"]),
         "span": f"{sweep.data.start} to {sweep.data.end} (excluded), hold-out {sweep.validation.holdout:.0%} unseen",
@@ -168,7 +180,9 @@ def _render_show(console: Console, session: Session) -> None:
     console.print()
     render_leaders(console, session, 10)
     at = store_option(session)
-    if done < 100:
+    if done < 100 and session.status == "running":
+        console.print(f"Next: grid watch {session.id}{at}", soft_wrap=True)
+    elif done < 100:
         console.print(f"Next: grid resume {session.id}{at}", soft_wrap=True)
     elif session.ledger.summary.best:
         best = session.ledger.summary.best[0][1]
