@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from grid.ranges import Ranges
 from grid.results import ResultBatch, Summary, join_small, without
 from grid.spec import Objective
+from storage.providers import StorageProvider
 from storage.sessions import CommitRecord, Part, SessionFolder
 
 FLUSH_ROWS = 50_000
@@ -37,6 +38,11 @@ class Ledger:
             self.parts.append(part)
         self.next_n = record.n + 1
 
+    def progress(self) -> "Progress":
+        """How far the session is."""
+        best = self.summary.best[0] if self.summary.best else None
+        return Progress(self.done.total(), self.summary.ok, self.summary.failed, best, self.next_n)
+
 
 def read_ledger(folder: SessionFolder, keep: int) -> Ledger:
     """The state that a session's commit log describes."""
@@ -59,11 +65,17 @@ class Progress:
 
 @dataclass(frozen=True)
 class Receipt:
-    """The aggregator's answer: with `pending` 0, everything this `writer` was given before is committed."""
+    """The aggregator's answer: with `pending` 0, everything this `writer` was given before is committed.
+
+    commit_seconds: how long each commit took that was made since the last answer. retries: how often this writer's
+    store has tried an operation again, ever.
+    """
 
     writer: str
     pending: int
     progress: Progress
+    commit_seconds: tuple[float, ...] = ()
+    retries: int = 0
 
 
 class Aggregator:
@@ -88,6 +100,7 @@ class Aggregator:
         self._clock = clock
         self._pending: list[ResultBatch] = []
         self._since = clock()
+        self._commit_seconds: list[float] = []
 
     def fold(self, batch: ResultBatch) -> Receipt:
         """Take a batch in; commits what is pending when there is enough of it or it has waited long enough."""
@@ -102,20 +115,20 @@ class Aggregator:
     def flush(self) -> Receipt:
         """Commit everything pending. Raises StorageError when it cannot; the batches stay pending then."""
         while fresh := self._fresh():
+            began = time.perf_counter()
             parts = [self._store(ranges, batch) for ranges, batch in join_small(fresh, self._keep)]
             record = CommitRecord(self.ledger.next_n, self.writer, tuple(parts))
             if self._folder.commit(record):
                 self.ledger.apply(record)
+                self._commit_seconds.append(time.perf_counter() - began)
             else:
                 self._catch_up()
         self._pending = []
         return self._receipt()
 
     def _receipt(self) -> Receipt:
-        summary = self.ledger.summary
-        best = summary.best[0] if summary.best else None
-        progress = Progress(self.ledger.done.total(), summary.ok, summary.failed, best, self.ledger.next_n)
-        return Receipt(self.writer, len(self._pending), progress)
+        took, self._commit_seconds = tuple(self._commit_seconds), []
+        return Receipt(self.writer, len(self._pending), self.ledger.progress(), took, retries_of(self._folder.provider))
 
     def _fresh(self) -> list[ResultBatch]:
         """The pending batches without what is done already, by the log or by an earlier one of them."""
@@ -133,3 +146,8 @@ class Aggregator:
         """Another writer has our number: read on from there."""
         for record in self._folder.commits(self.ledger.next_n):
             self.ledger.apply(record)
+
+
+def retries_of(provider: StorageProvider) -> int:
+    """How often a provider has tried an operation again, ever; 0 for one that never does."""
+    return int(getattr(provider, "retries", 0))

@@ -4,7 +4,7 @@ No clock, no Ray: whoever drives it tells it the time. A unit that fails with it
 that took two workers with it is split, down to the trial that does it, which is given up and becomes a failed row.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,6 +17,8 @@ MOST_ATTEMPTS, MOST_ATTEMPTS_ALONE = 2, 4
 """Tries before a unit is split, and before a single trial is given up: nodes that go by chance must not condemn it."""
 SHORTEST_DEADLINE_S = 30.0
 DEADLINE_FACTOR = 10.0
+CAUSES = ("first", "worker_died", "overdue", "bars_lost", "batch_lost", "moved", "split")
+"""Why an attempt is made: the plan says so, or because of what became of the last one."""
 
 
 @dataclass(eq=False)
@@ -44,8 +46,9 @@ class Dispatcher:
     units: Iterator[WorkUnit]
     pace: Pace
     given_up: list[GivenUp] = field(default_factory=list)
+    attempts: Counter[str] = field(default_factory=Counter)
     _queues: dict[str, deque[Attempt]] = field(default_factory=dict)
-    _again: deque[tuple[int, WorkUnit]] = field(default_factory=deque)
+    _again: deque[tuple[int, WorkUnit, str]] = field(default_factory=deque)
     _exhausted: bool = False
 
     def add_worker(self, worker: str) -> None:
@@ -64,6 +67,7 @@ class Dispatcher:
             return None
         attempt = Attempt(taken[0], taken[1], worker, now)
         queue.append(attempt)
+        self.attempts[taken[2]] += 1
         return attempt
 
     def finished(self, attempt: Attempt, seconds: float, now: float) -> None:
@@ -74,20 +78,20 @@ class Dispatcher:
     def failed(self, attempt: Attempt, reason: str, now: float) -> None:
         """A unit did not come back although its worker lives. Nothing when the attempt is over already."""
         if self._leave(attempt, now):
-            self._charge(attempt, reason)
+            self._charge(attempt, reason, "bars_lost")
 
     def redo(self, unit: WorkUnit) -> None:
         """The result of a finished unit was lost on its way: evaluate it again."""
-        self._again.append((1, unit))
+        self._again.append((1, unit, "batch_lost"))
 
-    def lost(self, worker: str, reason: str) -> None:
+    def lost(self, worker: str, reason: str, cause: str = "worker_died") -> None:
         """A worker is gone. The unit at its head is charged with it; those behind are only sent elsewhere."""
         queue = self._queues.pop(worker, deque())
         for place, attempt in enumerate(queue):
             if place == 0:
-                self._charge(attempt, reason)
+                self._charge(attempt, reason, cause)
             else:
-                self._again.append((attempt.number, attempt.unit))
+                self._again.append((attempt.number, attempt.unit, "moved"))
 
     def overdue(self, now: float) -> list[str]:
         """Workers whose current unit has taken far longer than it should: ten times the estimate, at least 30 s."""
@@ -102,10 +106,15 @@ class Dispatcher:
     def in_flight(self) -> int:
         return sum(len(queue) for queue in self._queues.values())
 
+    def states(self) -> dict[str, int]:
+        """How many units are running, queued behind one that runs, and waiting to be tried again."""
+        busy = sum(1 for queue in self._queues.values() if queue)
+        return {"running": busy, "queued": self.in_flight() - busy, "again": len(self._again)}
+
     def datasets_needed(self) -> set[int]:
         """Datasets of the units that are out or waiting to be tried again."""
         out = {attempt.unit.dataset for queue in self._queues.values() for attempt in queue}
-        return out | {unit.dataset for _, unit in self._again}
+        return out | {unit.dataset for _, unit, _ in self._again}
 
     def empty(self) -> bool:
         """Nothing is out and nothing is left to send."""
@@ -127,26 +136,26 @@ class Dispatcher:
             queue[0].since = now
         return True
 
-    def _take(self) -> tuple[int, WorkUnit] | None:
+    def _take(self) -> tuple[int, WorkUnit, str] | None:
         if self._again:
             return self._again.popleft()
         if self._exhausted:
             return None
         unit = next(self.units, None)
         self._exhausted = unit is None
-        return None if unit is None else (1, unit)
+        return None if unit is None else (1, unit, "first")
 
-    def _charge(self, attempt: Attempt, reason: str) -> None:
+    def _charge(self, attempt: Attempt, reason: str, cause: str) -> None:
         unit = attempt.unit
         alone = unit.stop - unit.start == 1
         if attempt.number < (MOST_ATTEMPTS_ALONE if alone else MOST_ATTEMPTS):
-            self._again.append((attempt.number + 1, unit))
+            self._again.append((attempt.number + 1, unit, cause))
         elif alone:
             self.given_up.append(GivenUp(unit, f"{reason}, {attempt.number} times"))
         else:
             middle = (unit.start + unit.stop) // 2
-            self._again.append((1, WorkUnit(unit.dataset, unit.start, middle)))
-            self._again.append((1, WorkUnit(unit.dataset, middle, unit.stop)))
+            self._again.append((1, WorkUnit(unit.dataset, unit.start, middle), "split"))
+            self._again.append((1, WorkUnit(unit.dataset, middle, unit.stop), "split"))
 
     def _limit(self, attempt: Attempt) -> float:
         expected = self.pace.seconds(attempt.unit.dataset, attempt.unit.stop - attempt.unit.start)

@@ -14,8 +14,11 @@ CURVE_POINTS = 2_000
 """A performance curve in JSON keeps at most about this many bars; `Session.backtest` gives all of them."""
 
 
-def finish(session: Session, stopped: bool, seconds: float) -> Session:
-    """Write the documents and the final status of a session that has nothing left to do, or was stopped."""
+def finish(session: Session, stopped: bool, seconds: float, stopped_by: str | None = None) -> Session:
+    """Write the documents and the final status of a session that has nothing left to do, or was stopped.
+
+    stopped_by: the limit that stopped it, in words.
+    """
     done = Session(session.folder)
     complete = done.ledger.done.total() == done.resolved.plan.total
     status = "done" if complete else "interrupted" if stopped else "incomplete"
@@ -25,6 +28,7 @@ def finish(session: Session, stopped: bool, seconds: float) -> Session:
     metadata = {
         **session.metadata,
         "status": status,
+        "stopped_by": None if complete else stopped_by,
         "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(session.metadata.get("seconds", 0.0) + seconds, 3),
         "finished_on": platform.node(),

@@ -64,6 +64,10 @@ class ResolvedSweep:
     def store(self) -> OhlcvStore:
         return OhlcvStore(cached_provider_for(self.sweep.data.store))
 
+    def bytes_of(self, dataset: int) -> int:
+        """Size of the files that `load` opens."""
+        return self.store().bytes_of(self.datasets[dataset], self.sweep.data.start, self.sweep.data.end)
+
     def load(self, dataset: int) -> "LoadedBars":
         """Read one dataset's bars up to the hold-out. Raises BadInput when there are none in the span."""
         key, data = self.datasets[dataset], self.sweep.data

@@ -12,6 +12,7 @@ from grid.aggregate import Ledger, read_ledger
 from grid.engine import METRICS, Backtest, Engine
 from grid.errors import BadInput, nearest
 from grid.expressions import compile_constraint
+from grid.heartbeat import status_of
 from grid.resolve import LoadedBars, ResolvedSweep, reopen
 from grid.results import FAILED, decode, result_schema, signed_scores
 from grid.search import points_of, space_of
@@ -75,7 +76,8 @@ class Session:
 
     @property
     def status(self) -> str:
-        return str(self.metadata["status"])
+        """done, running, interrupted or incomplete; for one that is not done the heartbeat says whether it runs."""
+        return status_of(str(self.metadata["status"]), self.folder)
 
     def trials(self, columns: Sequence[str] | None = None) -> pa.Table:
         """All committed rows in the order of trial numbers; `.to_pandas()` for a data frame.

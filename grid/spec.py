@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from grid.addresses import explained
 from grid.dimensions import Dimension
 from grid.engine.execution import Execution
 from grid.engine.metrics import METRICS
@@ -227,6 +228,11 @@ class ClusterSpec(Model):
     address: str | None = Field(default=None, description="a cluster's address, or null for this machine")
     cpus: int | None = Field(default=None, ge=1, description="how many CPUs to use, or null for all")
     price_per_cpu_hour: float | None = Field(default=None, ge=0, description="for estimates of cost, in any currency")
+
+    @field_validator("address")
+    @classmethod
+    def _reachable_kind(cls, given: str | None) -> str | None:
+        return None if given is None else explained(given)
 
 
 class Sweep(Model):

@@ -7,23 +7,29 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from grid.aggregate import Aggregator, Progress
+from grid import logs
+from grid.account import Account, Limits
+from grid.aggregate import Aggregator, Progress, Receipt
+from grid.auth import use_token
 from grid.documents import finish
 from grid.errors import BadInput, Refused, nearest
 from grid.evaluate import Evaluator
+from grid.heartbeat import Heartbeat, refuse_second_driver
+from grid.observe import Observer
 from grid.pace import Pace
 from grid.rehearse import Rehearsal, rehearse
 from grid.resolve import ENGINE_VERSION, LoadedBars, ResolvedSweep, processor, resolve, session_fingerprint, versions
 from grid.session import Session
 from grid.spec import Sweep
 from grid.specfile import load_sweep
+from grid.telemetry import Telemetry
 from grid.windows import nanoseconds
 from storage.providers import provider_for
 from storage.sessions import SessionFolder, SessionStore
@@ -37,19 +43,28 @@ RAY_START_S = 8.0
 
 @dataclass(frozen=True)
 class Watch:
-    """What an executor tells while it works, and asks: `progress` after each step, `stopping` before the next."""
+    """What an executor tells while it works, and asks: `progress` after each step, `stopping` before the next.
+
+    limits: at which it stops by itself; they count from the first unit of this execution.
+    """
 
     progress: Callable[[Progress], None] = lambda _: None
     stopping: Callable[[], bool] = lambda: False
+    telemetry: Telemetry = field(default_factory=Telemetry)
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What an executor is given: the resolved sweep, the session's folder, and how to cut units."""
+    """What an executor is given: the resolved sweep, the session's folder, how to cut units, and whom to tell what
+    it holds (`account`) and what happens (`observer`).
+    """
 
     resolved: ResolvedSweep
     folder: SessionFolder
     pace: Pace
+    account: Account
+    observer: Observer
 
     def aggregator(self) -> Aggregator:
         sweep = self.resolved.sweep
@@ -61,19 +76,21 @@ def run(
     executor: str = "auto",
     watch: Watch | None = None,
     unit_size: int | None = None,
+    session_id: str | None = None,
 ) -> Session:
     """Run a sweep to its end and return its session.
 
     sweep: a Sweep, a dict of its fields, or the path of a sweep file. executor: serial, ray, or auto, which works in
     this process what would take less time than starting Ray. unit_size: trial numbers a unit, measured by default.
+    session_id: of a new session, or of one of the same sweep, which is resumed; made up by default.
     Raises BadInput before anything is written, Refused when the first trials all fail alike.
     """
     check_executor(executor)
     resolved = resolve(_sweep_of(sweep))
     rehearsal = rehearse(resolved)
     rehearsal.refuse_hopeless()
-    folder = begin(resolved, rehearsal)
-    return carry_on(Session(folder), resolved, executor, watch or Watch(), unit_size)
+    session = begin_or_reopen(resolved, rehearsal, session_id)
+    return carry_on(session, resolved, executor, watch or Watch(), unit_size)
 
 
 def resume(
@@ -81,29 +98,65 @@ def resume(
     executor: str = "auto",
     watch: Watch | None = None,
     unit_size: int | None = None,
+    force: bool = False,
 ) -> Session:
-    """Run what is missing of a session. Raises Refused when strategy, data or engine are no longer the same."""
+    """Run what is missing of a session.
+
+    Raises Refused when strategy, data or engine are no longer the same, and while another driver of the session gives
+    signs of life, unless `force`.
+    """
     check_executor(executor)
+    if not force:
+        refuse_second_driver(session.folder)
     check_unchanged(session)
     return carry_on(session, session.resolved, executor, watch or Watch(), unit_size)
 
 
 def check_unchanged(session: Session) -> None:
     """Raises Refused when the rest of a session's trials would not be comparable with those it has."""
+    check_same(session, session.resolved, rehearse(session.resolved))
+
+
+def check_same(session: Session, resolved: ResolvedSweep, rehearsal: Rehearsal) -> None:
+    """Raises Refused when `resolved` is not what the session was begun with."""
     _warn_of_other_machine(session)
-    rehearsal = rehearse(session.resolved)
-    if session_fingerprint(session.resolved, rehearsal.fingerprints) != session.metadata["fingerprint"]:
+    if session_fingerprint(resolved, rehearsal.fingerprints) != session.metadata["fingerprint"]:
         raise Refused(
             f"session {session.id} cannot be resumed: {_what_changed(session, rehearsal)} since it was started, "
             "so the rest of its trials would not be comparable. Run the sweep as a new session."
         )
 
 
-def begin(resolved: ResolvedSweep, rehearsal: Rehearsal) -> SessionFolder:
-    """Announce a new session and write its metadata."""
+def begin_or_reopen(
+    resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None = None, force: bool = False
+) -> Session:
+    """A new session, or the one that has this id already: a job that is started again finds its own.
+
+    Raises Refused when that one is of another sweep, or has a driver that lives (unless `force`).
+    """
+    if session_id is None:
+        return Session(begin(resolved, rehearsal))
+    folder = SessionFolder(provider_for(resolved.sweep.results.store), session_id)
+    if not folder.begun():
+        return Session(begin(resolved, rehearsal, session_id))
+    if not force:
+        refuse_second_driver(folder)
+    session = Session(folder)
+    check_same(session, resolved, rehearsal)
+    return session
+
+
+def new_session_id(name: str) -> str:
+    """An id for a session of the sweep `name`: ids sort by time."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%d-%H%M%S}{now.microsecond // 1000:03d}-{slug}-{secrets.token_hex(2)}"
+
+
+def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None = None) -> SessionFolder:
+    """Announce a session and write its metadata; one that was announced and never begun is begun now."""
     sweep, now = resolved.sweep, datetime.now(UTC)
-    slug = re.sub(r"[^a-z0-9]+", "-", sweep.name.lower()).strip("-")
-    session_id = f"{now:%Y%m%d-%H%M%S}{now.microsecond // 1000:03d}-{slug}-{secrets.token_hex(2)}"
+    session_id = session_id or new_session_id(sweep.name)
     entry = {
         "session_id": session_id,
         "strategy": sweep.strategy,
@@ -113,7 +166,7 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal) -> SessionFolder:
         "created_at": now.isoformat(timespec="seconds"),
     }
     count = resolved.plan.count()
-    folder = SessionStore(provider_for(sweep.results.store)).announce(session_id, entry)
+    folder = SessionStore(provider_for(sweep.results.store)).announce(session_id, entry, again=True)
     folder.write_document(
         "metadata.json",
         {
@@ -139,39 +192,70 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal) -> SessionFolder:
 
 
 def carry_on(session: Session, resolved: ResolvedSweep, executor: str, watch: Watch, unit_size: int | None) -> Session:
-    """Work off what the commit log does not name yet, then write the documents."""
+    """Work off what the commit log does not name yet, then write the documents; alive to readers until the end."""
     bars = [d["bars"] for d in session.metadata["datasets"]]
-    work = Work(resolved, session.folder, Pace(bars, unit_size))
-    left = resolved.plan.total - session.ledger.done.total()
+    account = Account(watch.limits, resolved.sweep.cluster.price_per_cpu_hour)
+    observer = Observer(watch.telemetry, resolved.sweep.strategy, account, session.ledger.progress())
+    work = Work(resolved, session.folder, Pace(bars, unit_size), account, observer)
+    asked = watch.stopping
+    watch = replace(watch, stopping=lambda: asked() or account.over() is not None)
+    with logs.kept(session.folder) as kept, Heartbeat(session.folder, observer.beat, [kept.store]).beating():
+        try:
+            return _work_off(session, work, executor, watch)
+        except BaseException as error:
+            log.info("session %s: the driver ends with %s: %s", session.id, type(error).__name__, error)
+            raise
+
+
+def _work_off(session: Session, work: Work, executor: str, watch: Watch) -> Session:
+    left = work.resolved.plan.total - session.ledger.done.total()
     began = time.monotonic()
     if left:
-        chosen = choose(executor, session.metadata, left, resolved)
+        chosen = choose(executor, session.metadata, left, work.resolved)
         log.info("session %s: %d trial numbers to do, %s executor", session.id, left, chosen)
         if chosen == "serial":
             run_serial(work, watch)
         else:
+            use_token()
             from grid.cluster import run_on_ray
 
             run_on_ray(work, watch)
-    return finish(session, watch.stopping(), time.monotonic() - began)
+    stopped_by = work.account.over() if watch.stopping() else None
+    ended = finish(session, watch.stopping(), time.monotonic() - began, stopped_by)
+    facts = ended.metadata
+    log.info("session %s: %s, %d ok, %d failed", session.id, facts["status"], facts["ok"], facts["failed"])
+    return ended
 
 
 def run_serial(work: Work, watch: Watch) -> None:
     """The algorithm: unit by unit, evaluate and fold. Stops between units when asked; what was folded is committed."""
-    aggregator, evaluator = work.aggregator(), Evaluator(work.resolved)
+    aggregator, evaluator, tell = work.aggregator(), Evaluator(work.resolved), work.observer
     loaded: tuple[int, LoadedBars] | None = None
+    work.account.hold(1)
     try:
-        for unit in work.resolved.plan.units(work.pace.size, aggregator.ledger.done):
+        for number, unit in enumerate(work.resolved.plan.units(work.pace.size, aggregator.ledger.done), 1):
             if watch.stopping():
                 break
             if loaded is None or loaded[0] != unit.dataset:
                 loaded = unit.dataset, work.resolved.load(unit.dataset)
+                tell.read(work.resolved.bytes_of(unit.dataset))
             began = time.perf_counter()
+            tell.attempts({"first": number})
             batch = evaluator.evaluate(unit, loaded[1])
-            work.pace.learn(unit.dataset, unit.stop - unit.start, time.perf_counter() - began)
-            watch.progress(aggregator.fold(batch).progress)
+            took = time.perf_counter() - began
+            work.pace.learn(unit.dataset, unit.stop - unit.start, took)
+            tell.worked(took)
+            _took_in(aggregator.fold(batch), work, watch)
     finally:
-        watch.progress(aggregator.flush().progress)
+        _took_in(aggregator.flush(), work, watch)
+        work.account.hold(0)
+
+
+def _took_in(receipt: Receipt, work: Work, watch: Watch) -> None:
+    """The aggregator's answer, for whoever watches."""
+    work.observer.receipt(receipt)
+    work.observer.spent()
+    watch.progress(receipt.progress)
 
 
 def check_executor(executor: str) -> None:

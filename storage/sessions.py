@@ -18,6 +18,7 @@ from storage.providers import StorageProvider
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 CATALOG = "catalog"
 INDEX = "index.json"
+LOG = "driver.log"
 LATEST = "latest"
 INCOMPLETE = "incomplete"
 DAMAGED = "damaged"
@@ -141,6 +142,22 @@ class SessionFolder:
         """A JSON document of the session. Raises NotFound, and BadData when it is no JSON."""
         return _parsed(self.provider.read(self._path(name)), f"{name} of session {self.session_id}")
 
+    def begun(self) -> bool:
+        """Whether the session has its metadata, which is written right after it is announced."""
+        try:
+            self.provider.read(self._path("metadata.json"))
+        except NotFound:
+            return False
+        return True
+
+    def write_log(self, lines: bytes) -> None:
+        """Replace the log of the session's drivers."""
+        self.provider.write(self._path(LOG), lines)
+
+    def read_log(self) -> bytes:
+        """The log of the session's drivers. Raises NotFound."""
+        return self.provider.read(self._path(LOG))
+
     def _path(self, name: str) -> str:
         return f"{self.session_id}/{name}"
 
@@ -151,10 +168,14 @@ class SessionStore:
     def __init__(self, provider: StorageProvider) -> None:
         self.provider = provider
 
-    def announce(self, session_id: str, entry: dict[str, Any]) -> SessionFolder:
-        """Begin a session: enter it in the catalog. Raises StorageError when the id is taken."""
+    def announce(self, session_id: str, entry: dict[str, Any], again: bool = False) -> SessionFolder:
+        """Begin a session: enter it in the catalog.
+
+        Raises StorageError when the id is taken; with `again`, only when that session has metadata.
+        """
         folder = SessionFolder(self.provider, session_id)
-        if not self.provider.create(f"{CATALOG}/{session_id}.json", encode_json(entry)):
+        taken = not self.provider.create(f"{CATALOG}/{session_id}.json", encode_json(entry))
+        if taken and not (again and not folder.begun()):
             raise StorageError(
                 f"Session {session_id} already exists in {self.provider.uri}; resume it or name another."
             )

@@ -1,11 +1,13 @@
 """The command line. Data goes to stdout, messages and progress to stderr; exit codes are those of the README."""
 
+import os
 import sys
 from pathlib import Path
 
 import typer
 
-from grid.cli import data, doctor, inspect, run, strategies
+from grid import logs
+from grid.cli import data, doctor, inspect, jobs, run, strategies, watch
 from grid.cli.output import tell
 from grid.errors import BadInput, Refused
 from storage.environment import load_environment
@@ -23,6 +25,8 @@ app = typer.Typer(
 )
 run.register(app)
 inspect.register(app)
+watch.register(app)
+jobs.register(app)
 app.add_typer(strategies.strategies_app)
 app.add_typer(data.data_app)
 app.command("doctor")(doctor.doctor)
@@ -31,6 +35,13 @@ app.command("doctor")(doctor.doctor)
 def main() -> None:
     """Run the command line; what a user can mend is one paragraph, what we broke is a traceback."""
     sys.path.insert(0, str(Path.cwd()))  # so that module:Class finds a strategy beside the sweep file
+    with logs.console() as console:
+        if os.environ.get(logs.VARIABLE) == "json":
+            console.switch_to_json()
+        _main()
+
+
+def _main() -> None:
     try:
         load_environment(Path.cwd())
         app()

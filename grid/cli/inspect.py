@@ -9,6 +9,8 @@ import pyarrow.parquet
 import typer
 from rich.console import Console
 
+from grid.cli.jobs import job_rows
+from grid.cli.options import TokenFile
 from grid.cli.output import emit, tell
 from grid.cli.tables import (
     counted,
@@ -44,8 +46,17 @@ def register(app: typer.Typer) -> None:
     app.command("export")(export)
 
 
-def ls(store: Store = "results", as_json: Json = False) -> None:
+def ls(
+    store: Store = "results",
+    address: Annotated[str | None, typer.Option(help="List the jobs of a cluster (http://HOST:8265) instead.")] = None,
+    token_file: TokenFile = None,  # noqa: ARG001 - its callback does the work
+    as_json: Json = False,
+) -> None:
     """List the sessions, the newest last."""
+    if address is not None:
+        jobs = job_rows(address)
+        emit(jobs, as_json, lambda console: _render_rows(console, jobs, f"{address} has no sweep among its jobs."))
+        return
     sessions = SessionStore(provider_for(store))
     with ThreadPoolExecutor(AT_ONCE) as pool:
         rows = list(pool.map(lambda entry: _line(sessions, entry), sessions.entries()))
@@ -66,6 +77,7 @@ def show(
         return
     payload = {
         **session.metadata,
+        "status": session.status,
         "committed": {"ok": session.ledger.summary.ok, "failed": session.ledger.summary.failed},
         "a_failure": session.a_failure(),
         "best_trials": leader_rows(session, 10),
@@ -147,7 +159,7 @@ def _line_of(session: Session) -> dict[str, Any]:
         "strategy": facts["strategy"],
         "datasets": len(facts["datasets"]),
         "trials": facts["trials"]["count"],
-        "status": facts["status"],
+        "status": session.status,
         "failed": facts.get("failed"),
         "seconds": facts.get("seconds"),
     }
@@ -168,7 +180,7 @@ def _render_show(console: Console, session: Session) -> None:
     unseen = f"of which the last {100 * holdout:g} % are the hold-out" if holdout else "without hold-out"
     lines = {
         "session": session.id,
-        "status": f"{facts['status']}, {done:.0f} % committed",
+        "status": f"{session.status}, {done:.0f} % committed",
         "strategy": sweep.strategy,
         "data": ", ".join(f"{d['symbol']} {d['timeframe']} ({d['bars']:,} bars)" for d in facts["datasets"]),
         "span": f"{sweep.data.start} to {sweep.data.end} (excluded), {unseen}",
@@ -182,7 +194,9 @@ def _render_show(console: Console, session: Session) -> None:
     console.print()
     render_leaders(console, session, 10)
     at = store_option(session)
-    if done < 100:
+    if done < 100 and session.status == "running":
+        console.print(f"Next: grid watch {session.id}{at}", soft_wrap=True)
+    elif done < 100:
         console.print(f"Next: grid resume {session.id}{at}", soft_wrap=True)
     elif session.ledger.summary.best:
         best = session.ledger.summary.best[0][1]

@@ -1,6 +1,7 @@
 """What commands print: data on stdout (people or JSON), messages on stderr."""
 
 import json
+import logging
 import math
 import sys
 from collections.abc import Callable
@@ -8,12 +9,18 @@ from typing import Any
 
 from rich.console import Console
 
+from grid.logs import json_wanted
+
+log = logging.getLogger(__name__)
 messages = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
-def tell(text: str, style: str | None = None) -> None:
-    """One line of message; only the terminal breaks it."""
-    messages.print(text, style=style, soft_wrap=True)
+def tell(text: str, style: str | None = None, **fields: Any) -> None:
+    """One line of message; only the terminal breaks it. As JSON, if that was asked for, with `fields` beside it."""
+    if json_wanted():
+        log.log(logging.ERROR if style == "red" else logging.INFO, text, extra=fields)
+    else:
+        messages.print(text, style=style, soft_wrap=True)
 
 
 def emit(payload: object, as_json: bool, render: Callable[[Console], None]) -> None:

@@ -10,8 +10,11 @@ from types import FrameType
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from grid import aggregate
+from grid.account import Limits
 from grid.cli.output import messages, tell
+from grid.logs import json_wanted
 from grid.sweep import Watch
+from grid.telemetry import Telemetry
 
 LINE_EVERY_S = 10.0
 STOPPING = b"stopping: finishing the units in flight (again to stop at once)\n"
@@ -25,6 +28,7 @@ class Meter:
         self._total, self._already = total, already
         self._sign = -1.0 if minimise else 1.0
         self._quiet = quiet
+        self._draws = messages.is_terminal and not json_wanted()
         self._began = self._printed = time.monotonic()
         self._bar = Progress(
             BarColumn(),
@@ -33,7 +37,7 @@ class Meter:
             TextColumn("eta"),
             TimeRemainingColumn(),
             console=messages,
-            disable=quiet or not messages.is_terminal,
+            disable=quiet or not self._draws,
         )
         self._task = self._bar.add_task("", total=total, completed=already, facts="")
 
@@ -45,13 +49,20 @@ class Meter:
         failed = f", {progress.failed:,} failed" if progress.failed else ""
         facts = f"{progress.ok + progress.failed:,} trials, {rate:,.0f}/s{failed}{best}"
         self._bar.update(self._task, completed=progress.done, facts=facts)
-        if not self._quiet and not messages.is_terminal and time.monotonic() - self._printed >= LINE_EVERY_S:
+        if not self._quiet and not self._draws and time.monotonic() - self._printed >= LINE_EVERY_S:
             self._printed = time.monotonic()
             left = f", {(self._total - progress.done) / rate:,.0f} s left" if rate else ""
-            tell(f"{100 * progress.done / self._total:.0f} %: {facts}{left}")
+            counts = {"done": progress.done, "total": self._total, "ok": progress.ok, "failed": progress.failed}
+            tell(f"{100 * progress.done / self._total:.0f} %: {facts}{left}", None, **counts)
 
     @contextmanager
-    def watching(self) -> Iterator[Watch]:
+    def shown(self) -> Iterator[None]:
+        """Within the block the bar is on the terminal."""
+        with self._bar:
+            yield
+
+    @contextmanager
+    def watching(self, telemetry: Telemetry | None = None, limits: Limits | None = None) -> Iterator[Watch]:
         """A watch for an executor: the first SIGINT or SIGTERM asks to finish what is in flight, the second ends it."""
         asked = False
 
@@ -65,7 +76,7 @@ class Meter:
         before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
         try:
             with self._bar:
-                yield Watch(self.update, lambda: asked)
+                yield Watch(self.update, lambda: asked, telemetry or Telemetry(), limits or Limits())
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

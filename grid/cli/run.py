@@ -1,7 +1,9 @@
 """`grid plan`, `grid run`, `grid resume`."""
 
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -9,17 +11,22 @@ import typer
 from rich.console import Console
 
 from grid import sweep as sweeps
+from grid.account import Limits
 from grid.budget import Estimate, estimate
+from grid.cli.options import LogJson, TokenFile
 from grid.cli.output import emit, tell
 from grid.cli.progress import Meter
 from grid.cli.tables import counted, failure_text, print_facts, render_leaders, store_option
 from grid.documents import plain
 from grid.errors import BadInput
+from grid.heartbeat import refuse_second_driver
+from grid.logs import SESSION
 from grid.rehearse import Rehearsal, rehearse
 from grid.resolve import ResolvedSweep, resolve
 from grid.session import Session
 from grid.spec import Sweep
 from grid.specfile import load_sweep
+from grid.telemetry import Telemetry
 from strategies.errors import StrategyError
 
 File = Annotated[Path, typer.Argument(help="The sweep: YAML, TOML or JSON.", metavar="SWEEP")]
@@ -28,8 +35,29 @@ Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 Executor = Annotated[str, typer.Option(help="auto, serial (in this process) or ray.")]
 Address = Annotated[str | None, typer.Option(help="A Ray cluster (auto or host:port); default a local Ray.")]
 MaxTrials = Annotated[int | None, typer.Option(help="Refuse a sweep of more trials.")]
-MaxCost = Annotated[float | None, typer.Option(help="Refuse a sweep that costs more (cluster.price_per_cpu_hour).")]
+MaxCost = Annotated[
+    float | None,
+    typer.Option(help="Refuse a sweep that costs more, stop one that has (cluster.price_per_cpu_hour).", min=0),
+]
+MaxRuntime = Annotated[float | None, typer.Option(help="Stop after so many seconds, resumable.", min=0)]
+MetricsPort = Annotated[
+    int | None,
+    typer.Option(help="Answer Prometheus on 127.0.0.1:PORT/metrics while it runs; 0 for a free port.", min=0),
+]
+Force = Annotated[bool, typer.Option("--force", help="Also when another driver of the session seems to live.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 Store = Annotated[str, typer.Option(help="The results store.", metavar="PATH")]
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a sweep is run: by which executor, what is shown, what is served, and what stops it."""
+
+    executor: str
+    quiet: bool
+    as_json: bool
+    metrics_port: int | None
+    limits: Limits
 
 
 def register(app: typer.Typer) -> None:
@@ -60,7 +88,15 @@ def run(
     address: Address = None,
     max_trials: MaxTrials = None,
     max_cost: MaxCost = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    max_runtime: MaxRuntime = None,
+    session_id: Annotated[
+        str | None, typer.Option(help="An id for the session; one of the same sweep that exists is resumed.")
+    ] = None,
+    force: Force = False,
+    metrics_port: MetricsPort = None,
+    token_file: TokenFile = None,  # noqa: ARG001 - its callback does the work
+    log_json: LogJson = False,  # noqa: ARG001
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Run a sweep and show who leads."""
@@ -68,10 +104,11 @@ def run(
     resolved, rehearsal = _rehearsed(file, read(file, set_, address))
     if max_trials is not None or max_cost is not None:
         estimate(resolved, rehearsal).refuse_over(max_trials, max_cost)
-    session = Session(sweeps.begin(resolved, rehearsal))
+    session = sweeps.begin_or_reopen(resolved, rehearsal, session_id, force)
+    SESSION.set(session.id)
     count, datasets = resolved.plan.count(), counted(len(resolved.datasets), "dataset")
     tell(f"session {session.id}: {'' if count.exact else 'about '}{counted(count.trials, 'trial')} on {datasets}")
-    _carry_on(session, executor, quiet, as_json)
+    _carry_on(session, resolved, Manner(executor, quiet, as_json, metrics_port, Limits(max_runtime, max_cost)))
 
 
 def resume(
@@ -80,7 +117,13 @@ def resume(
     ],
     store: Store = "results",
     executor: Executor = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    max_cost: MaxCost = None,
+    max_runtime: MaxRuntime = None,
+    force: Force = False,
+    metrics_port: MetricsPort = None,
+    token_file: TokenFile = None,  # noqa: ARG001 - its callback does the work
+    log_json: LogJson = False,  # noqa: ARG001
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Run what is missing of a session.
@@ -89,8 +132,12 @@ def resume(
     """
     sweeps.check_executor(executor)
     session = Session.open(session_id, store)
+    if not force:
+        refuse_second_driver(session.folder)
+    SESSION.set(session.id)
     sweeps.check_unchanged(session)
-    _carry_on(session, executor, quiet, as_json)
+    manner = Manner(executor, quiet, as_json, metrics_port, Limits(max_runtime, max_cost))
+    _carry_on(session, session.resolved, manner)
 
 
 def read(file: Path, set_: list[str] | None, address: str | None) -> Sweep:
@@ -120,21 +167,39 @@ def _rehearsed(file: Path, sweep: Sweep) -> tuple[ResolvedSweep, Rehearsal]:
     return resolved, rehearsal
 
 
-def _carry_on(session: Session, executor: str, quiet: bool, as_json: bool) -> None:
-    resolved = session.resolved
+def _carry_on(session: Session, resolved: ResolvedSweep, manner: Manner) -> None:
     minimise = not session.sweep.objective.descending
-    meter = Meter(resolved.plan.total, session.ledger.done.total(), minimise, quiet or as_json)
+    quiet = manner.quiet or manner.as_json
+    meter = Meter(resolved.plan.total, session.ledger.done.total(), minimise, quiet)
+    telemetry = Telemetry()
     try:
-        with meter.watching() as watch:
-            ended = sweeps.carry_on(session, resolved, executor, watch, None)
+        with _served(telemetry, manner.metrics_port), meter.watching(telemetry, manner.limits) as watch:
+            ended = sweeps.carry_on(session, resolved, manner.executor, watch, None)
     except KeyboardInterrupt:
         next_command = f"grid resume {session.id}{store_option(session)}"
         sys.stderr.write(f"stopped at once; what was committed is kept. Next: {next_command}\n")
         raise
-    emit(_outcome(ended), as_json, lambda console: _render_end(console, ended))
-    if ended.status != "done":
-        raise typer.Exit(130)
-    raise typer.Exit(1 if ended.metadata["failed"] else 0)
+    emit(_outcome(ended), manner.as_json, lambda console: _render_end(console, ended))
+    if ended.metadata["stopped_by"]:
+        tell(f"refused: {ended.metadata['stopped_by']}, so the sweep was stopped; `grid resume` goes on.", "yellow")
+    raise typer.Exit(exit_code(ended))
+
+
+def exit_code(session: Session) -> int:
+    """What `run` exits with for a session in this state."""
+    if session.status != "done":
+        return 3 if session.metadata.get("stopped_by") else 130
+    return 1 if session.metadata["failed"] else 0
+
+
+@contextmanager
+def _served(telemetry: Telemetry, port: int | None) -> Iterator[None]:
+    if port is None:
+        yield
+        return
+    with telemetry.served(port) as bound:
+        tell(f"metrics on http://127.0.0.1:{bound}/metrics", None, metrics_port=bound)
+        yield
 
 
 def _outcome(session: Session) -> object:
@@ -144,6 +209,7 @@ def _outcome(session: Session) -> object:
         {
             "session_id": session.id,
             "status": session.status,
+            "stopped_by": session.metadata["stopped_by"],
             "ok": session.metadata["ok"],
             "failed": session.metadata["failed"],
             "seconds": session.metadata["seconds"],

@@ -50,7 +50,7 @@ def session_of(done: float = 1.0, **changes: Any) -> Session:
     }
     resolved = resolve(Sweep(**sweep))
     folder = begin(resolved, rehearse(resolved))
-    aggregator, evaluator = Work(resolved, folder, None).aggregator(), Evaluator(resolved)  # type: ignore[arg-type]
+    aggregator, evaluator = Work(resolved, folder, None, None, None).aggregator(), Evaluator(resolved)  # type: ignore[arg-type]
     units = list(resolved.plan.units(lambda _: 11))
     order = np.random.default_rng(3).permutation(len(units))[: int(len(units) * done)]
     loaded = [resolved.load(d) for d in range(len(resolved.datasets))]

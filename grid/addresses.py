@@ -1,0 +1,56 @@
+"""Addresses of Ray clusters: which kinds there are, and whether somebody is there. Imports no Ray."""
+
+import re
+import socket
+
+from grid.errors import BadInput
+
+ANSWER_S = 5.0
+
+
+def refuse_client(address: str, what: str) -> None:
+    """Raises BadInput for an address of Ray Client, through which every row would travel."""
+    if address.startswith("ray://"):
+        raise BadInput(
+            f"{what} {address!r} is one of Ray Client, which the grid does not use: it breaks with its connection. "
+            "Send the sweep to the cluster with `grid submit SWEEP --address http://HEAD:8265`, or give host:port "
+            "(6379) from a machine of the cluster."
+        )
+
+
+def explained(address: str) -> str:
+    """`address` if `cluster.address` may be that: auto, local or host:port. Raises ValueError saying what is wrong."""
+    if address.startswith("ray://"):
+        raise ValueError(
+            "it is one of Ray Client, which breaks with its connection and is not used; send the sweep to the cluster "
+            "with `grid submit SWEEP --address http://HEAD:8265`, or give host:port from a machine of the cluster"
+        )
+    if re.match(r"https?://", address):
+        raise ValueError("it is one for jobs; use it with `grid submit SWEEP --address`, or give host:port here")
+    return address
+
+
+def jobs_address(address: str) -> str:
+    """`address` if it can be one for jobs, http://HOST:PORT. Raises BadInput."""
+    refuse_client(address, "--address")
+    if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", address):
+        host = address.split(":")[0] or "HOST"
+        host = "HOST" if host == "auto" else host
+        raise BadInput(
+            f"--address {address!r} is none for jobs: write http://{host}:8265, the address of the cluster's Dashboard."
+        )
+    return address.rstrip("/")
+
+
+def check_cluster(address: str) -> None:
+    """Raises BadInput when nobody listens at host:port, sooner and in fewer words than Ray does."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+    except (OSError, OverflowError) as error:
+        raise BadInput(
+            f"cluster.address {address!r} cannot be reached ({getattr(error, 'strerror', None) or error}): start a "
+            "cluster there with `ray start --head`, or leave the address out to work on this machine."
+        ) from error

@@ -1,0 +1,41 @@
+"""Ray's token: found where it is configured, and Ray told to use it before it is imported. Imports no Ray.
+
+With RAY_AUTH_MODE unset a client of Ray sends no token even where one is configured, and is refused without a word
+about it; so whoever has a token means to use it.
+"""
+
+import os
+from pathlib import Path
+
+from grid.errors import BadInput
+
+MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+
+
+def use_token(file: Path | None = None) -> None:
+    """Have Ray send the token of `file`, else of the environment, if there is one; called before Ray is imported.
+
+    Raises BadInput for a file that cannot be used.
+    """
+    if file is not None:
+        os.environ[TOKEN_PATH] = str(file.absolute())
+        os.environ.pop(TOKEN, None)
+    if the_token() is not None:
+        os.environ.setdefault(MODE, "token")
+
+
+def the_token() -> str | None:
+    """The configured token; None where none is. Raises BadInput for a token file that cannot be used."""
+    if os.environ.get(TOKEN):
+        return os.environ[TOKEN]
+    path = os.environ.get(TOKEN_PATH)
+    if not path:
+        return None
+    try:
+        token = Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise BadInput(f"the token file {path} cannot be read ({reason}); name the file with --token-file.") from error
+    if not token:
+        raise BadInput(f"the token file {path} is empty; `ray get-auth-token --generate` makes a token.")
+    return token

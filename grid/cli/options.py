@@ -1,0 +1,31 @@
+"""Options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from grid.auth import use_token
+from grid.logs import the_console
+
+
+def _log_json(wanted: bool) -> bool:
+    console = the_console()
+    if wanted and console is not None:
+        console.switch_to_json()
+    return wanted
+
+
+def _token_file(file: Path | None) -> Path | None:
+    use_token(file)
+    return file
+
+
+LogJson = Annotated[
+    bool, typer.Option("--log-json", help="Messages as JSON lines (or GRID_LOG=json).", callback=_log_json)
+]
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(help="The cluster's token (or RAY_AUTH_TOKEN_PATH, RAY_AUTH_TOKEN).", callback=_token_file),
+]
+JobsAddress = Annotated[str, typer.Option(help="The cluster's Dashboard, http://HOST:8265.", metavar="URL")]

@@ -1,0 +1,204 @@
+"""Sweeps as Ray jobs: the driver runs on the cluster, and whoever sent it may go away. Imports Ray, as `cluster` does.
+
+A job runs `grid run` for a session id that is chosen before it is sent. So sending it again finds the job that is
+there, and sending it after that one has ended makes another job, which resumes the session.
+"""
+
+import contextlib
+import logging
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from grid.auth import the_token
+from grid.errors import BadInput
+from grid.heartbeat import JOB_VARIABLE
+from grid.packaging import SWEEP_FILE
+
+ANSWER_S = 10.0
+POLL_S = 1.0
+LOST_S = 60.0
+"""How long the cluster may be silent while a job is followed."""
+STOP_WAIT_S = 60
+"""How long a driver that was asked to stop may finish and commit what is in flight."""
+DRIVER_CPUS = 1
+STOPPED, NO_CODE = 130, 2
+_SESSION = "session_id"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One Ray job of a session. exit_code: the driver's own, None while it runs or when it never ran."""
+
+    job_id: str
+    session_id: str
+    status: str
+    exit_code: int | None
+    message: str
+    started: float | None
+
+    @property
+    def over(self) -> bool:
+        return JobStatus(self.status).is_terminal()
+
+    def code(self) -> int:
+        """What a command that followed the job exits with."""
+        if self.status == JobStatus.SUCCEEDED:
+            return 0
+        if self.status == JobStatus.STOPPED:
+            return STOPPED
+        return NO_CODE if self.exit_code is None or self.exit_code < 0 else self.exit_code
+
+
+class Jobs:
+    """The sweeps among the jobs of one cluster."""
+
+    def __init__(self, address: str) -> None:
+        """Raises BadInput, in one sentence, for a cluster that is not there or does not let us in."""
+        check_dashboard(address)
+        self._address = address
+        self._client = self._asked(lambda: _client(address))
+
+    def send(self, session_id: str, folder: Path, options: list[str]) -> Job:
+        """Run the packed sweep in `folder` as that session; the job that does so already, if there is one."""
+        before = [job for job in self.all() if job.session_id == session_id]
+        alive = [job for job in before if not job.over]
+        if alive:
+            return alive[-1]
+        job_id = session_id if not before else f"{session_id}.{len(before) + 1}"
+        python = ["python", "-m", "grid", "run", SWEEP_FILE, "--session-id", session_id, "--address", "auto"]
+        variables = {
+            JOB_VARIABLE: job_id,
+            "GRID_DRIVER_CPUS": str(DRIVER_CPUS),
+            "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S),
+        }
+        self._asked(
+            lambda: self._client.submit_job(
+                entrypoint=" ".join(["exec", *python, *options]),
+                submission_id=job_id,
+                runtime_env={"working_dir": str(folder), "env_vars": variables},
+                metadata={_SESSION: session_id, "sent_by": "backtest-grid"},
+                entrypoint_num_cpus=DRIVER_CPUS,
+            )
+        )
+        return self.find(job_id)
+
+    def all(self) -> list[Job]:
+        """Every sweep that the cluster knows of, the oldest first."""
+        details = self._asked(self._client.list_jobs)
+        jobs = [_job(d) for d in details if _SESSION in (d.metadata or {})]
+        return sorted(jobs, key=lambda job: job.started or 0.0)
+
+    def find(self, some_id: str) -> Job:
+        """The job of that id, or the latest one of that session. Raises BadInput."""
+        jobs = self.all()
+        exact = [job for job in jobs if job.job_id == some_id]
+        found = [job for job in jobs if job.session_id == some_id] or exact
+        if not found:
+            raise BadInput(
+                f"{self._address} knows no job or session {some_id!r}; `grid ls --address {self._address}` lists them."
+            )
+        return exact[0] if exact and exact[0].session_id != some_id else found[-1]
+
+    def log(self, job: Job) -> str:
+        """What the driver has written so far."""
+        return str(self._asked(lambda: self._client.get_job_logs(job.job_id)))
+
+    def follow(self, job: Job) -> Iterator[str]:
+        """The driver's output as it grows, until the job is over."""
+        seen, heard = 0, time.monotonic()
+        while True:
+            try:
+                over = self.find(job.job_id).over
+                text = self.log(job)
+                heard = time.monotonic()
+            except BadInput:
+                if time.monotonic() - heard > LOST_S:
+                    raise
+                over, text = False, ""
+            if len(text) > seen:
+                yield text[seen:]
+                seen = len(text)
+            if over:
+                return
+            time.sleep(POLL_S)
+
+    def stop(self, job: Job) -> Job:
+        """Ask the driver to finish what is in flight, and wait until the job is over."""
+        if not job.over:
+            self._asked(lambda: self._client.stop_job(job.job_id))
+        until = time.monotonic() + STOP_WAIT_S + 10
+        while not (now := self.find(job.job_id)).over and time.monotonic() < until:
+            time.sleep(POLL_S)
+        return now
+
+    def _asked(self, ask: Callable[[], Any]) -> Any:
+        """The cluster's answer; what goes wrong on the way is one sentence."""
+        try:
+            with _quiet():
+                return ask()
+        except (ConnectionError, RuntimeError, OSError, ValueError) as error:
+            text = " ".join(str(error).split())[:300]
+            raise BadInput(f"{self._address} did not answer as a Ray cluster does ({text}).") from error
+
+
+def check_dashboard(address: str) -> None:
+    """Raises BadInput where no Dashboard answers at `address`, or none that takes our token."""
+    request = urllib.request.Request(f"{address}/api/version")  # noqa: S310 - http or https, `jobs_address` saw to it
+    token = the_token()
+    if token is not None:
+        request.add_header("Authorization", f"Bearer {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310
+            content = answer.read(10_000)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise BadInput(_refusal(address, error.code, token is not None)) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise BadInput(
+            f"{address} cannot be reached ({reason}): give the address of the cluster's Dashboard, http://HOST:8265."
+        ) from error
+    if b"ray_version" not in content:
+        raise BadInput(f"{address} is no Ray Dashboard: its port is 8265 unless the cluster says otherwise.")
+
+
+def _refusal(address: str, code: int, had_token: bool) -> str:
+    if code in (401, 403) and had_token:
+        return f"{address} does not accept the token: take the one that the cluster's nodes have (--token-file)."
+    if code in (401, 403):
+        return f"{address} asks for a token: name its file with --token-file, or set RAY_AUTH_TOKEN_PATH."
+    return f"{address} is no Ray Dashboard (it answers {code}): its port is 8265 unless the cluster says otherwise."
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Ray's own words about packages and connections off the terminal."""
+    logger = logging.getLogger("ray")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _client(address: str) -> JobSubmissionClient:
+    return JobSubmissionClient(address)
+
+
+def _job(details: JobDetails) -> Job:
+    return Job(
+        job_id=details.submission_id or "",
+        session_id=(details.metadata or {})[_SESSION],
+        status=JobStatus(details.status).value,
+        exit_code=details.driver_exit_code,
+        message=" ".join((details.message or "").split()),
+        started=None if details.start_time is None else details.start_time / 1000,
+    )

@@ -1,0 +1,146 @@
+"""Signs of life: who seems to run a session, and who is refused because of it."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from grid import heartbeat
+from grid.errors import Refused
+from grid.heartbeat import STALE_S, Beat, Heartbeat, read_beat, refuse_second_driver, status_of
+from grid.session import Session
+from grid.sweep import Watch, resume, run
+from storage.errors import StorageError
+from storage.providers import MemoryProvider
+from storage.sessions import SessionFolder
+from tests.e2e.sweeps import small
+from tests.grid.faulty import FAILS, FaultyProvider
+
+
+def folder_of(provider: MemoryProvider | None = None) -> SessionFolder:
+    return SessionFolder(provider or MemoryProvider(), "s1")
+
+
+def elsewhere(folder: SessionFolder, age_s: float, ended: bool = False) -> Beat:
+    """The heartbeat of a driver on another machine, so old."""
+    beat = Beat(time.time() - age_s, "d", 17, "1", "far", "another machine", "job-1", ended)
+    folder.write_document(heartbeat.NAME, vars(beat))
+    return beat
+
+
+@pytest.mark.parametrize(
+    ("said", "age_s", "shown"),
+    [
+        ("running", 1, "running"),
+        ("running", STALE_S + 1, "interrupted"),
+        ("interrupted", 1, "running"),
+        ("interrupted", STALE_S + 1, "interrupted"),
+        ("done", 1, "done"),
+    ],
+)
+def test_the_status_follows_the_heartbeat(said: str, age_s: float, shown: str):
+    folder = folder_of()
+    elsewhere(folder, age_s)
+    assert status_of(said, folder) == shown
+
+
+def test_without_a_heartbeat_the_metadata_is_believed():
+    assert status_of("running", folder_of()) == "running"
+
+
+def test_a_second_driver_is_refused_with_the_name_of_the_first():
+    folder = folder_of()
+    elsewhere(folder, 3)
+    with pytest.raises(Refused, match=r"process 17 on far, job job-1, heard of 3 s ago.*grid watch s1.*--force"):
+        refuse_second_driver(folder)
+    elsewhere(folder, STALE_S + 1)
+    refuse_second_driver(folder)
+    elsewhere(folder, 1, ended=True)
+    refuse_second_driver(folder)
+
+
+def test_a_driver_of_this_machine_that_is_gone_is_not_waited_for():
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    started = heartbeat._process_start(child.pid)
+    beat = Beat(time.time(), "d", child.pid, started, "here", heartbeat._place(), None, False)
+    assert beat.alive(time.time())
+    child.kill()
+    while heartbeat._process_start(child.pid):
+        time.sleep(0.01)
+    assert not beat.alive(time.time())  # a zombie: killed, not yet waited for
+    child.communicate()
+    assert not beat.alive(time.time())
+    mine = replace(beat, pid=os.getpid())
+    assert not mine.alive(time.time()), "the pid is in use again, by a process that began at another time"
+
+
+def test_it_beats_in_the_background_and_says_goodbye(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(heartbeat, "EVERY_S", 0.01)
+    folder, beats, chores = folder_of(), [], []
+    with Heartbeat(folder, beats.append, [lambda: chores.append(1)]).beating():
+        while len(chores) < 3:
+            time.sleep(0.01)
+        assert read_beat(folder).alive(time.time())
+    assert read_beat(folder).ended
+    assert beats == sorted(beats)
+    count = len(beats)
+    time.sleep(0.05)
+    assert len(beats) == count
+
+
+def test_a_store_that_fails_disturbs_nothing(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(heartbeat, "EVERY_S", 0.01)
+    provider, beats = FaultyProvider(), []
+    provider.script["write"].extend([FAILS] * 3)
+    with Heartbeat(folder_of(provider), beats.append).beating():
+        while not beats:
+            time.sleep(0.01)
+    assert read_beat(folder_of(provider)).ended
+
+
+def test_a_store_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch):
+    class Hanging(MemoryProvider):
+        def write(self, path: str, data: bytes) -> None:
+            if self._objects:
+                time.sleep(3)
+                raise StorageError("too late")
+            super().write(path, data)
+
+    monkeypatch.setattr(heartbeat, "EVERY_S", 0.01)
+    monkeypatch.setattr(heartbeat, "LONGEST_GOODBYE_S", 0.1)
+    folder = folder_of(Hanging())
+    began = time.monotonic()
+    with Heartbeat(folder, lambda _: None).beating():
+        time.sleep(0.1)
+    assert time.monotonic() - began < 2
+
+
+def test_a_running_sweep_is_running_and_its_second_driver_refused(tmp_path: Path):
+    seen: list[str] = []
+
+    def look(_: object) -> None:
+        session = Session.open("latest", str(tmp_path))
+        seen.append(session.status)
+        with pytest.raises(Refused, match=f"process {os.getpid()} on"):
+            resume(session, "serial")
+
+    session = run(small(tmp_path), "serial", Watch(progress=look))
+    assert set(seen) == {"running"}
+    assert session.status == "done"
+
+
+def test_two_drivers_by_force_still_commit_each_trial_once(tmp_path: Path):
+    seen: list[object] = []
+
+    def look(_: object) -> None:
+        seen.append(1)
+        if len(seen) == 1:
+            resume(Session.open("latest", str(tmp_path)), "serial", force=True)
+
+    session = run(small(tmp_path), "serial", Watch(progress=look), unit_size=40)
+    rows = session.trials(["trial_id"])["trial_id"].to_pylist()
+    assert len(rows) == len(set(rows)) == session.metadata["ok"]

@@ -1,0 +1,132 @@
+"""Jobs without a cluster: addresses, tokens, and what is said when nobody, or somebody else, answers."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from grid import auth
+from grid.addresses import check_cluster, explained, jobs_address
+from grid.errors import BadInput
+from grid.jobs import Job, check_dashboard
+
+pytestmark = pytest.mark.filterwarnings("default")  # Ray's own warnings are not ours to mend
+
+
+@contextmanager
+def answering(code: int, content: bytes, heard: list[str | None]) -> Iterator[str]:
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(self.headers["Authorization"])
+            self.send_response(code)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (auth.MODE, auth.TOKEN, auth.TOKEN_PATH):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    ("code", "token", "told"),
+    [
+        (401, None, "asks for a token: name its file with --token-file"),
+        (401, "x", "does not accept the token"),
+        (403, "x", "does not accept the token"),
+        (404, None, r"is no Ray Dashboard \(it answers 404\)"),
+        (200, None, "is no Ray Dashboard: its port is 8265"),
+    ],
+)
+def test_who_answers_wrongly_is_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, code: int, token: str | None, told: str
+):
+    heard: list[str | None] = []
+    if token:
+        monkeypatch.setenv(auth.TOKEN, token)
+    with answering(code, b"{}", heard) as address, pytest.raises(BadInput, match=f"{address} {told}"):
+        check_dashboard(address)
+    assert heard == [token and f"Bearer {token}"]
+
+
+def test_a_dashboard_is_taken():
+    with answering(200, b'{"ray_version": "2.60.0"}', []) as address:
+        check_dashboard(address)
+
+
+def test_nobody_there_is_told():
+    with answering(200, b"", []) as address:
+        pass
+    with pytest.raises(BadInput, match=f"{address} cannot be reached"):
+        check_dashboard(address)
+    with pytest.raises(BadInput, match="cannot be reached"):
+        check_cluster(address.removeprefix("http://"))
+    check_cluster("auto")
+
+
+@pytest.mark.parametrize("address", ["head:8265", "head", "auto", "", "ftp://head"])
+def test_an_address_that_is_none_for_jobs(address: str):
+    with pytest.raises(BadInput, match=r"write http://(head|HOST|ftp):8265"):
+        jobs_address(address)
+
+
+def test_an_address_of_jobs_is_none_of_a_cluster():
+    with pytest.raises(ValueError, match="grid submit"):
+        explained("http://head:8265")
+    assert explained("head:6379") == "head:6379"
+    assert jobs_address("http://head:8265/") == "http://head:8265"
+
+
+def test_a_token_turns_the_mode_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(auth.os, "environ", environ := {})
+    auth.use_token()
+    assert environ == {}
+    file = tmp_path / "token"
+    file.write_text("abc\n")
+    auth.use_token(file)
+    assert environ == {"RAY_AUTH_TOKEN_PATH": str(file), "RAY_AUTH_MODE": "token"}
+    assert auth.the_token() == "abc"
+    monkeypatch.setattr(auth.os, "environ", environ := {"RAY_AUTH_TOKEN": "x", "RAY_AUTH_MODE": "disabled"})
+    auth.use_token()
+    assert environ["RAY_AUTH_MODE"] == "disabled"  # who says so means it
+
+
+@pytest.mark.parametrize(("content", "told"), [(None, "cannot be read"), (b"", "is empty"), (b"\xff", "it is no text")])
+def test_a_token_file_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, told: str):
+    monkeypatch.setattr(auth.os, "environ", {})
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(BadInput, match=f"the token file {file} .*{told}"):
+        auth.use_token(file)
+
+
+@pytest.mark.parametrize(
+    ("status", "exit_code", "code"),
+    [
+        ("SUCCEEDED", 0, 0),
+        ("FAILED", 1, 1),
+        ("FAILED", 3, 3),
+        ("FAILED", 130, 130),
+        ("FAILED", None, 2),
+        ("FAILED", -9, 2),
+        ("STOPPED", None, 130),
+    ],
+)
+def test_the_exit_code_is_the_drivers(status: str, exit_code: int | None, code: int):
+    assert Job("j", "s", status, exit_code, "", None).code() == code
