@@ -176,7 +176,7 @@ class Driver:
         self._keys = list(self._resolved.datasets)
         done = work.aggregator().ledger.done
         self._left = self._resolved.plan.total - done.total()
-        self._dispatcher = Dispatcher(self._resolved.plan.units(self._size, done), work.pace)
+        self._dispatcher = Dispatcher(self._counted(self._resolved.plan.units(self._size, done)), work.pace)
         self._actors: dict[str, Any] = {}
         self._attempts: dict[Any, tuple[Attempt, Any]] = {}
         self._uncommitted: list[Uncommitted] = []
@@ -209,9 +209,13 @@ class Driver:
 
     def _size(self, dataset: int) -> int:
         self._work.pace.aim(self._left, max(len(self._actors), 1))
-        size = self._work.pace.size(dataset)
-        self._left -= size
-        return size
+        return self._work.pace.size(dataset)
+
+    def _counted(self, units: Iterator[WorkUnit]) -> Iterator[WorkUnit]:
+        """The units, taking each off what is left; one at a dataset's end is smaller than the size asked for."""
+        for unit in units:
+            self._left -= unit.stop - unit.start
+            yield unit
 
     def _resize(self) -> None:
         """As many workers as there are CPUs, now; new ones appear when nodes join or workers died."""
