@@ -5,7 +5,7 @@ from pathlib import Path
 
 import typer
 
-from grid.cli import data, doctor, inspect, run, strategies
+from grid.cli import data, doctor, inspect, run, storage, strategies
 from grid.cli.output import tell
 from grid.errors import BadInput, Refused
 from storage.environment import load_environment
@@ -25,6 +25,7 @@ run.register(app)
 inspect.register(app)
 app.add_typer(strategies.strategies_app)
 app.add_typer(data.data_app)
+app.add_typer(storage.storage_app)
 app.command("doctor")(doctor.doctor)
 
 
