@@ -15,8 +15,8 @@ _CONTENT = b"written by `grid storage test`"
 _REMEDIES = {
     "write": "give the right to write (s3:PutObject; on a disk the folder's owner and free space)",
     "read": "give the right to read (s3:GetObject)",
-    "create-if-absent": "give the right to read what is created, and use a store that honours If-None-Match; else keep results in a "
-    "folder or on NFS",
+    "create-if-absent": "give the right to read what is created, and use a store that honours If-None-Match; "
+    "else keep results in a folder or on NFS",
     "list": "give the right to list (s3:ListBucket on the bucket itself)",
     "stat": "give the right to read (s3:GetObject), which covers HEAD",
     "delete": "give the right to delete (s3:DeleteObject); without it nothing can be cleaned up",
