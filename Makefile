@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo test test-slow lint format bench requirements clean help
+.PHONY: demo test test-slow lint format bench requirements system-packages clean help
 
 help:              ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -58,6 +58,11 @@ requirements: .venv/dev  ## resolve the pins again
 	$(PIN) --extra build --extra lint --extra test --constraint requirements/bench.txt pyproject.toml \
 	  --output-file requirements/dev.txt
 	$(PIN) --extra build --constraint requirements/bench.txt pyproject.toml --output-file requirements/run.txt
+
+system-packages:   ## install what tests use besides Python (Debian or Ubuntu, as root or with sudo)
+	@command -v prometheus >/dev/null || { \
+	  run=$$([ "$$(id -u)" = 0 ] || echo sudo); export DEBIAN_FRONTEND=noninteractive; \
+	  $$run apt-get update -qq && $$run apt-get install -y -qq --no-install-recommends prometheus; }
 
 clean:             ## remove what make made
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,6 +21,8 @@ from grid.errors import BadInput
 from grid.heartbeat import JOB_VARIABLE
 from grid.packaging import SWEEP_FILE
 
+log = logging.getLogger(__name__)
+
 ANSWER_S = 10.0
 POLL_S = 1.0
 LOST_S = 60.0
@@ -112,16 +114,19 @@ class Jobs:
 
     def follow(self, job: Job) -> Iterator[str]:
         """The driver's output as it grows, until the job is over."""
-        seen, heard = 0, time.monotonic()
+        seen, heard, over = 0, time.monotonic(), job.over
         while True:
             try:
-                over = self.find(job.job_id).over
+                over = over or self.find(job.job_id).over
                 text = self.log(job)
                 heard = time.monotonic()
-            except BadInput:
+            except BadInput as error:
+                if over:
+                    log.warning("the end of the driver's output cannot be read: %s", error)
+                    return
                 if time.monotonic() - heard > LOST_S:
                     raise
-                over, text = False, ""
+                text = ""
             if len(text) > seen:
                 yield text[seen:]
                 seen = len(text)
@@ -144,8 +149,14 @@ class Jobs:
             with _quiet():
                 return ask()
         except (ConnectionError, RuntimeError, OSError, ValueError) as error:
-            text = " ".join(str(error).split())[:300]
-            raise BadInput(f"{self._address} did not answer as a Ray cluster does ({text}).") from error
+            raise BadInput(f"{self._address} did not answer as a Ray cluster does ({_gist(error)}).") from error
+
+
+def _gist(error: Exception) -> str:
+    """What went wrong, without the cluster's own traceback: the last line of one says it."""
+    said, _, trace = str(error).partition("Traceback (most recent call last):")
+    last = [line.strip() for line in trace.splitlines() if line.strip()][-1:]
+    return " ".join(" ".join([said, *last]).split())[:300].rstrip(". ")
 
 
 def check_dashboard(address: str) -> None:

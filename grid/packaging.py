@@ -7,6 +7,7 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 from types import ModuleType
@@ -54,8 +55,7 @@ def sources(strategy: type[Strategy]) -> dict[str, Path]:
 
 def installed(module: ModuleType) -> bool:
     """Whether a module comes with Python, with this package or with another distribution."""
-    top = module.__name__.partition(".")[0]
-    if top in _OURS or top in sys.stdlib_module_names or top in packages_distributions():
+    if _known(module.__name__):
         return True
     file = getattr(module, "__file__", None)
     return file is None or _below(Path(file), _library_folders())
@@ -71,6 +71,18 @@ def check_size(sizes: dict[str, int]) -> None:
             f"the job would take {total / 1e6:,.0f} MB along and {MOST_BYTES / 1e6:.0f} MB are allowed; the largest: "
             f"{listed}. Put data into a store, not into modules."
         )
+
+
+def _known(name: str) -> bool:
+    """Whether the top package of a module is Python's, ours, or that of a distribution."""
+    top = name.partition(".")[0]
+    return top in _OURS or top in sys.stdlib_module_names or top in _distributed()
+
+
+@cache
+def _distributed() -> frozenset[str]:
+    """Top packages of all installed distributions."""
+    return frozenset(packages_distributions())
 
 
 def _modules(strategy: type[Strategy]) -> Iterator[str]:
@@ -106,8 +118,7 @@ def _check_imports(name: str, file: Path, sent: set[str]) -> None:
         spec = _spec(imported)
         if spec is None or spec.origin is None or spec.origin in ("built-in", "frozen"):
             continue
-        top = imported.partition(".")[0]
-        if top in _OURS or top in packages_distributions() or _below(Path(spec.origin), _library_folders()):
+        if _known(imported) or _below(Path(spec.origin), _library_folders()):
             continue
         as_file = imported.replace(".", "/")
         if not {f"{as_file}.py", f"{as_file}/__init__.py"} & sent:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from grid import sweep as sweeps
 from grid.account import Limits
+from grid.addresses import explained
 from grid.budget import Estimate, estimate
 from grid.cli.options import LogJson, TokenFile
 from grid.cli.output import emit, tell
@@ -22,7 +23,7 @@ from grid.errors import BadInput
 from grid.heartbeat import refuse_second_driver
 from grid.logs import SESSION
 from grid.rehearse import Rehearsal, rehearse
-from grid.resolve import ResolvedSweep, resolve
+from grid.resolve import ResolvedSweep, reopen, resolve
 from grid.session import Session
 from grid.spec import Sweep
 from grid.specfile import load_sweep
@@ -117,6 +118,9 @@ def resume(
     ],
     store: Store = "results",
     executor: Executor = "auto",
+    address: Annotated[
+        str | None, typer.Option(help="Another cluster than before (auto or host:port), or local for this machine.")
+    ] = None,
     max_cost: MaxCost = None,
     max_runtime: MaxRuntime = None,
     force: Force = False,
@@ -135,9 +139,21 @@ def resume(
     if not force:
         refuse_second_driver(session.folder)
     SESSION.set(session.id)
+    resolved = session.resolved if address is None else _moved(session, address)
     sweeps.check_unchanged(session)
     manner = Manner(executor, quiet, as_json, metrics_port, Limits(max_runtime, max_cost))
-    _carry_on(session, session.resolved, manner)
+    _carry_on(session, resolved, manner)
+
+
+def _moved(session: Session, address: str) -> ResolvedSweep:
+    """The session's sweep, to be worked on by another cluster than it says itself."""
+    try:
+        cluster = {"address": None if address == "local" else explained(address)}
+    except ValueError as error:
+        raise BadInput(f"--address {address!r}: {error}.") from None
+    sweep = session.sweep
+    there = sweep.model_copy(update={"cluster": sweep.cluster.model_copy(update=cluster)})
+    return reopen(there, session.datasets)
 
 
 def read(file: Path, set_: list[str] | None, address: str | None) -> Sweep:

@@ -135,10 +135,20 @@ def test_a_bad_session_id_is_refused(desk: Desk):
     assert not desk.results.exists()
 
 
+def test_a_session_of_a_cluster_is_resumed_here(desk: Desk):
+    """What was submitted says `auto`, which means nothing on another machine."""
+    desk.write_sweep(cluster={"address": "auto"})
+    assert desk.run("--max-runtime", "0", "-q").code == 3
+    assert desk.grid("resume", "latest", "--address", "local", "-q").code == 0
+
+
 def test_ray_client_is_refused_where_an_address_is_given(desk: Desk):
+    session = desk.session()
+    sessions = desk.snapshot()
     for arguments in (
         ("run", "sweep.yaml", "--address", "ray://head:10001"),
         ("plan", "sweep.yaml", "--set", "cluster.address=ray://head:10001"),
+        ("resume", session, "--address", "ray://head:10001"),
         ("submit", "sweep.yaml", "--address", "ray://head:10001"),
         ("logs", "x", "--address", "ray://head:10001"),
         ("stop", "x", "--address", "ray://head:10001"),
@@ -149,4 +159,4 @@ def test_ray_client_is_refused_where_an_address_is_given(desk: Desk):
         assert "Ray Client" in outcome.err
         assert "grid submit" in outcome.err
         assert outcome.err.count("\n") == 1
-    assert not desk.results.exists()
+    assert desk.snapshot() == sessions

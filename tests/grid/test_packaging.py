@@ -55,35 +55,35 @@ def test_a_strategy_that_is_installed_sends_the_sweep_alone(tmp_path: Path):
 
 
 def test_a_module_of_ones_own_is_sent_and_its_neighbours_are_not(tmp_path: Path, desk: Path):
-    module(desk, "lone_alone", "import numpy\nimport json\n")
+    module(desk, "zone_alone", "import numpy\nimport json\n")
     (desk / "secret.txt").write_text("not yours")
-    module(desk, "lone_other")
-    assert packed(tmp_path, "lone_alone:Mine") == ["sweep.json", "lone_alone.py"]
+    module(desk, "zone_other")
+    assert packed(tmp_path, "zone_alone:Mine") == ["sweep.json", "zone_alone.py"]
 
 
 def test_what_it_declares_to_depend_on_and_inherits_from_is_sent(tmp_path: Path, desk: Path):
-    module(desk, "lone_pack.base")
-    (desk / "lone_pack" / "__init__.py").write_text("")
-    (desk / "lone_helper.py").write_text("X = 1\n")
-    head = "import lone_helper\nfrom lone_pack.base import Mine as Base\n"
-    module(desk, "lone_pack.deep.leaf", head, "depends_on = (lone_helper,)", "Base")
-    (desk / "lone_pack" / "deep" / "__init__.py").write_text("")
+    module(desk, "zone_pack.base")
+    (desk / "zone_pack" / "__init__.py").write_text("")
+    (desk / "zone_helper.py").write_text("X = 1\n")
+    head = "import zone_helper\nfrom zone_pack.base import Mine as Base\n"
+    module(desk, "zone_pack.deep.leaf", head, "depends_on = (zone_helper,)", "Base")
+    (desk / "zone_pack" / "deep" / "__init__.py").write_text("")
     expected = [
-        "lone_helper.py",
-        *(f"lone_pack/{n}" for n in ("__init__.py", "base.py", "deep/__init__.py", "deep/leaf.py")),
+        "zone_helper.py",
+        *(f"zone_pack/{n}" for n in ("__init__.py", "base.py", "deep/__init__.py", "deep/leaf.py")),
     ]
-    assert packed(tmp_path, "lone_pack.deep.leaf:Mine") == ["sweep.json", *expected]
+    assert packed(tmp_path, "zone_pack.deep.leaf:Mine") == ["sweep.json", *expected]
 
 
 @pytest.mark.parametrize(
     "head",
-    ["import lone_forgotten\n", "from lone_forgotten import X\n", "def f():\n    from lone_forgotten import X\n"],
+    ["import zone_forgotten\n", "from zone_forgotten import X\n", "def f():\n    from zone_forgotten import X\n"],
 )
 def test_an_import_that_would_be_missing_is_told_before_it_is(tmp_path: Path, desk: Path, head: str):
-    (desk / "lone_forgotten.py").write_text("X = 1\n")
-    module(desk, "lone_needy", head)
-    with pytest.raises(BadInput, match=r"imports lone_forgotten,.*depends_on = \(lone_forgotten,\)"):
-        packed(tmp_path, "lone_needy:Mine")
+    (desk / "zone_forgotten.py").write_text("X = 1\n")
+    module(desk, "zone_needy", head)
+    with pytest.raises(BadInput, match=r"imports zone_forgotten,.*depends_on = \(zone_forgotten,\)"):
+        packed(tmp_path, "zone_needy:Mine")
 
 
 def test_too_much_is_refused_with_the_largest_files():
@@ -113,7 +113,7 @@ def test_a_folder_of_this_machine_is_refused_unless_it_is_shared(data: str, resu
 
 def test_memory_is_never_shared():
     sweep = sweep_of("sma_cross", space=SMA, results={"store": "memory://x"})
-    with pytest.raises(BadInput, match="results.store 'memory://x'"):
+    with pytest.raises(BadInput, match=r"results\.store 'memory://x'"):
         sendable(sweep, True)
 
 
