@@ -65,23 +65,29 @@ class Progress:
 
 @dataclass(frozen=True)
 class Receipt:
-    """The aggregator's answer: with `pending` 0, everything this `writer` was given before is committed.
+    """The aggregator's answer: of the `number` batches that this `writer` was given, the first `committed` are safe.
 
     commit_seconds: how long each commit took that was made since the last answer. retries: how often this writer's
     store has tried an operation again, ever.
     """
 
     writer: str
-    pending: int
+    number: int
+    committed: int
     progress: Progress
     commit_seconds: tuple[float, ...] = ()
     retries: int = 0
+
+    @property
+    def pending(self) -> int:
+        """How many of the batches wait to be committed."""
+        return self.number - self.committed
 
 
 class Aggregator:
     """Folds batches and commits them in groups.
 
-    A batch is safe once a receipt of the same writer says that nothing is pending; until then whoever sent it must be
+    A batch is safe once a receipt of the same writer counts it among the committed; until then whoever sent it must be
     ready to send it again. Sending one twice, or batches that overlap, changes nothing.
     """
 
@@ -99,6 +105,7 @@ class Aggregator:
         self._keep = keep
         self._clock = clock
         self._pending: list[ResultBatch] = []
+        self._given = 0
         self._since = clock()
         self._commit_seconds: list[float] = []
 
@@ -107,6 +114,7 @@ class Aggregator:
         if not self._pending:
             self._since = self._clock()
         self._pending.append(batch)
+        self._given += 1
         rows = sum(b.rows for b in self._pending)
         if rows >= FLUSH_ROWS or self._clock() - self._since >= FLUSH_AFTER_S:
             return self.flush()
@@ -128,7 +136,8 @@ class Aggregator:
 
     def _receipt(self) -> Receipt:
         took, self._commit_seconds = tuple(self._commit_seconds), []
-        return Receipt(self.writer, len(self._pending), self.ledger.progress(), took, retries_of(self._folder.provider))
+        safe = self._given - len(self._pending)
+        return Receipt(self.writer, self._given, safe, self.ledger.progress(), took, retries_of(self._folder.provider))
 
     def _fresh(self) -> list[ResultBatch]:
         """The pending batches without what is done already, by the log or by an earlier one of them."""

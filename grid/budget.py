@@ -10,6 +10,11 @@ from grid.rehearse import Rehearsal
 from grid.resolve import ResolvedSweep
 
 
+def cpus_here() -> int:
+    """The CPUs that this process may use, which in a container may be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Estimate:
     """trials with their standard error (0 where exact); `bytes_read` from the store, once per node; CPU and wall
@@ -46,12 +51,12 @@ class Estimate:
 def estimate(resolved: ResolvedSweep, rehearsal: Rehearsal) -> Estimate:
     """What the sweep will take, from its count and the speed of its first trials."""
     count, cluster, data = resolved.plan.count(), resolved.sweep.cluster, resolved.sweep.data
-    numbers = len(resolved.points)
-    cpu = sum(d["seconds_per_trial"] for d in rehearsal.datasets) * numbers
-    cpus = cluster.cpus or os.cpu_count() or 1
+    numbers, trials = len(resolved.points), count.trials / len(resolved.datasets)
+    cpu = sum(d["seconds_per_trial"] for d in rehearsal.datasets) * trials
+    cpus = cluster.cpus or cpus_here()
     unit_s = max(LONGEST_S, cpu / UNITS_WANTED)
     units = sum(
-        max(1, math.ceil(d["seconds_per_trial"] * numbers / unit_s), math.ceil(numbers / MOST_NUMBERS))
+        max(1, math.ceil(d["seconds_per_trial"] * trials / unit_s), math.ceil(numbers / MOST_NUMBERS))
         for d in rehearsal.datasets
     )
     store = resolved.store()

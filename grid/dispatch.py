@@ -70,9 +70,10 @@ class Dispatcher:
         self.attempts[taken[2]] += 1
         return attempt
 
-    def finished(self, attempt: Attempt, seconds: float, now: float) -> None:
-        """A unit came back from its worker after `seconds` of work."""
-        self.pace.learn(attempt.unit.dataset, attempt.unit.stop - attempt.unit.start, seconds)
+    def finished(self, attempt: Attempt, seconds: float, now: float, trials: int | None = None) -> None:
+        """A unit came back from its worker after `seconds` of work on `trials` (by default all of its numbers)."""
+        numbers = attempt.unit.stop - attempt.unit.start
+        self.pace.learn(attempt.unit.dataset, numbers if trials is None else trials, seconds)
         self._leave(attempt, now)
 
     def failed(self, attempt: Attempt, reason: str, now: float) -> None:

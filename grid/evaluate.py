@@ -40,27 +40,35 @@ class Evaluator:
 
     def rows(self, unit: WorkUnit, loaded: LoadedBars) -> pa.Table:
         """The result rows of a unit, in the order of trial numbers; points that break a constraint have none."""
-        points, first = self.resolved.points, unit.dataset * len(self.resolved.points)
-        numbers = np.arange(unit.start - first, unit.stop - first, dtype=np.int64)
-        numbers = numbers[points.valid(numbers)]
-        columns = points.columns(numbers)
-        rows = _Rows(len(numbers), self.resolved.sweep.validation.blocks)
-        engine = self._engine_of(unit.dataset, loaded)
+        return self.rows_of(unit.dataset, self._trials(unit), loaded)
+
+    def rows_of(self, dataset: int, points: NDArray[np.int64], loaded: LoadedBars) -> pa.Table:
+        """The result rows of these points on a dataset; int64[k], none of them a hole."""
+        columns = self.resolved.points.columns(points)
+        rows = _Rows(len(points), self.resolved.sweep.validation.blocks)
+        engine = self._engine_of(dataset, loaded)
         for i, values in enumerate(zip(*(c.tolist() for c in columns.values()), strict=True)):
             self._one(engine, dict(zip(columns, values, strict=True)), rows, i)
-        key = self.resolved.datasets[unit.dataset]
-        return rows.table(self.schema, numbers + first, key.symbol, key.timeframe, columns)
+        return self._table(rows, dataset, points)
+
+    def _trials(self, unit: WorkUnit) -> NDArray[np.int64]:
+        """The points of a unit's trial numbers, holes left out."""
+        first = unit.dataset * len(self.resolved.points)
+        numbers = np.arange(unit.start - first, unit.stop - first, dtype=np.int64)
+        return numbers[self.resolved.points.valid(numbers)]
+
+    def _table(self, rows: "_Rows", dataset: int, points: NDArray[np.int64]) -> pa.Table:
+        key, first = self.resolved.datasets[dataset], dataset * len(self.resolved.points)
+        columns = self.resolved.points.columns(points)
+        return rows.table(self.schema, points + first, key.symbol, key.timeframe, columns)
 
     def failed_rows(self, unit: WorkUnit, error: str) -> pa.Table:
         """Rows that say why the trials of a unit have no result (they killed their worker, ran out of time, ...)."""
-        points, first = self.resolved.points, unit.dataset * len(self.resolved.points)
-        numbers = np.arange(unit.start - first, unit.stop - first, dtype=np.int64)
-        numbers = numbers[points.valid(numbers)]
-        rows = _Rows(len(numbers), self.resolved.sweep.validation.blocks)
-        for i in range(len(numbers)):
+        points = self._trials(unit)
+        rows = _Rows(len(points), self.resolved.sweep.validation.blocks)
+        for i in range(len(points)):
             rows.fail(i, error)
-        key = self.resolved.datasets[unit.dataset]
-        return rows.table(self.schema, numbers + first, key.symbol, key.timeframe, points.columns(numbers))
+        return self._table(rows, unit.dataset, points)
 
     def _one(self, engine: Engine, parameters: dict[str, Any], rows: "_Rows", i: int) -> None:
         try:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 FIRST_SIZE = 16
 MOST_NUMBERS = 50_000
 SHORTEST_S, LONGEST_S = 0.5, 2.0
+SHORTEST_AT_THE_END_S = 0.1
 UNITS_WANTED = 4_000
 """Beyond this many units of two seconds, units get longer instead of more."""
 
@@ -12,13 +13,24 @@ UNITS_WANTED = 4_000
 class Pace:
     """Sizes units to about `target_s` seconds each.
 
-    bars: how many bars each dataset has, so that the speed on one tells about the next. `fixed` sets the size by hand.
+    bars: how many bars each dataset has, so that the speed on one tells about the next. fixed: trial numbers a unit, by
+    hand. seconds_per_trial: on each dataset, as rehearsed; None where nothing is known. density: the part of the trial
+    numbers that are trials and no holes.
     """
 
-    def __init__(self, bars: Sequence[int], fixed: int | None = None) -> None:
-        self._bars = bars
+    def __init__(
+        self,
+        bars: Sequence[int],
+        fixed: int | None = None,
+        seconds_per_trial: Sequence[float] | None = None,
+        density: float = 1.0,
+    ) -> None:
+        self._bars = [max(n, 1) for n in bars]
         self._fixed = fixed
+        self._density = min(max(density, 1e-9), 1.0)
         self._per_bar_s: float | None = None
+        if seconds_per_trial is not None:
+            self._per_bar_s = sum(seconds_per_trial) / sum(self._bars)
         self.target_s = SHORTEST_S
 
     def size(self, dataset: int) -> int:
@@ -27,22 +39,24 @@ class Pace:
             return self._fixed
         if self._per_bar_s is None:
             return FIRST_SIZE
-        return max(1, min(MOST_NUMBERS, int(self.target_s / self.seconds(dataset, 1))))
+        return max(1, min(MOST_NUMBERS, int(self.target_s / self.seconds(dataset, 1) / self._density)))
 
-    def learn(self, dataset: int, numbers: int, seconds: float) -> None:
-        """A unit of that many trial numbers took that long; recent units count more."""
-        speed = seconds / (numbers * max(self._bars[dataset], 1))
+    def learn(self, dataset: int, trials: int, seconds: float) -> None:
+        """So many trials took that long; recent ones count more. Nothing is learnt from holes."""
+        if trials < 1:
+            return
+        speed = seconds / (trials * self._bars[dataset])
         self._per_bar_s = speed if self._per_bar_s is None else 0.7 * self._per_bar_s + 0.3 * speed
 
-    def seconds(self, dataset: int, numbers: int) -> float:
-        """How long a unit of that many trial numbers should take; 1 ms a trial before anything is known."""
+    def seconds(self, dataset: int, trials: int) -> float:
+        """How long that many trials should take; 1 ms each before anything is known."""
         if self._per_bar_s is None:
-            return 0.001 * numbers
-        return max(self._per_bar_s * max(self._bars[dataset], 1) * numbers, 1e-9)
+            return 0.001 * trials
+        return max(self._per_bar_s * self._bars[dataset] * trials, 1e-9)
 
     def aim(self, numbers_left: int, workers: int) -> None:
         """Choose the target: between half a second and two, longer for huge sweeps, shorter towards the end."""
-        total = sum(self.seconds(d, 1) for d in range(len(self._bars))) / len(self._bars) * numbers_left
-        even_share = total / (2 * workers)
+        mean = sum(self.seconds(d, 1) for d in range(len(self._bars))) / len(self._bars)
+        total = mean * max(numbers_left, 0) * self._density
         longest = max(LONGEST_S, total / UNITS_WANTED)
-        self.target_s = max(0.05, min(longest, max(even_share, 0.05)))
+        self.target_s = max(SHORTEST_AT_THE_END_S, min(longest, total / (2 * workers)))

@@ -1,19 +1,26 @@
 """What is found out before a sweep spends anything: facts of each dataset, the speed, and whether it works at all."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from grid.engine import buy_and_hold
 from grid.errors import BadInput, Refused
 from grid.evaluate import Evaluator
-from grid.plan import WorkUnit
 from grid.resolve import LoadedBars, ResolvedSweep
 from grid.results import FAILED
 from storage.errors import StorageError
 from storage.providers import provider_for
 
 CANARIES = 20
+CHUNK = 20
+SAMPLE = 2_000
+REHEARSAL_S = 0.5
+"""What timing the first trials may take in all, one chunk on each dataset at least."""
 
 
 @dataclass(frozen=True)
@@ -32,34 +39,42 @@ class Rehearsal:
 
     def refuse_hopeless(self) -> None:
         """Raises Refused when all the canaries failed in the same way."""
-        errors = set(self.canaries)
-        if len(errors) == 1 and None not in errors:
+        kinds = {None if error is None else _kind(error) for error in self.canaries}
+        if len(kinds) == 1 and None not in kinds:
             raise Refused(
                 f"the first {len(self.canaries)} trials all fail alike, so the sweep was not started: "
-                f"{errors.pop()}. `grid strategies check` shows what a strategy does wrong."
+                f"{self.canaries[0]}. `grid strategies check` shows what a strategy does wrong."
             )
 
 
+def _kind(error: str) -> tuple[str, str]:
+    """Type and place of an error: its message may name the parameters and so be another one each time."""
+    return error.partition(":")[0], error.rpartition(" (")[2] if error.endswith(")") else ""
+
+
 def rehearse(resolved: ResolvedSweep) -> Rehearsal:
-    """Load every dataset once, and time the first trials on each (twice on the first, so that nothing is compiled).
+    """Load every dataset once, and evaluate and time the first trials.
 
     Raises BadInput, before anything else, where the results store cannot be written.
     """
     _check_results(resolved)
-    first = [resolved.plan.locate(t) for t in resolved.plan.first_trials(CANARIES)]
-    stop = max((point for dataset, point in first if dataset == 0), default=0) + 1
     evaluator = Evaluator(resolved)
-    datasets, canaries = [], []
+    sample = np.array([p for d, p in map(resolved.plan.locate, resolved.plan.first_trials(SAMPLE)) if d == 0], np.int64)
+    datasets: list[dict[str, Any]] = []
+    canaries: list[str | None] = []
     for number in range(len(resolved.datasets)):
         loaded = resolved.load(number)
-        base = number * len(resolved.points)
-        if number == 0:
-            rows = evaluator.rows(WorkUnit(0, 0, stop), loaded)
-            failed = [status == FAILED for status in rows["status"].to_pylist()]
-            canaries = [e if bad else None for bad, e in zip(failed, rows["error"].to_pylist(), strict=True)]
-        few = WorkUnit(number, base, base + min(stop, CANARIES))
-        datasets.append(_facts(resolved, number, loaded, _seconds_per_number(evaluator, few, loaded)))
+        missing = CANARIES - len(canaries)
+        if number == 0 or missing > 0:
+            canaries += _errors(evaluator.rows_of(number, sample[: max(missing, 1)], loaded))
+        seconds = _seconds_per_trial(evaluator, number, sample, loaded, REHEARSAL_S / len(resolved.datasets))
+        datasets.append(_facts(resolved, number, loaded, seconds))
     return Rehearsal(datasets, canaries)
+
+
+def _errors(rows: pa.Table) -> list[str | None]:
+    both = zip(rows["status"].to_pylist(), rows["error"].to_pylist(), strict=True)
+    return [error if status == FAILED else None for status, error in both]
 
 
 def _check_results(resolved: ResolvedSweep) -> None:
@@ -69,10 +84,19 @@ def _check_results(resolved: ResolvedSweep) -> None:
         raise BadInput(f"results.store: {error} Name a store that can be written.") from error
 
 
-def _seconds_per_number(evaluator: Evaluator, unit: WorkUnit, loaded: LoadedBars) -> float:
-    began = time.perf_counter()
-    evaluator.rows(unit, loaded)
-    return (time.perf_counter() - began) / (unit.stop - unit.start)
+def _seconds_per_trial(
+    evaluator: Evaluator, number: int, sample: NDArray[np.int64], loaded: LoadedBars, budget_s: float
+) -> float:
+    """Mean time of the first trials in their order, from cold indicators on, until the budget is used or none is left.
+
+    The canaries compiled the kernels before. Consecutive trials share indicators as they will in the sweep.
+    """
+    cold = replace(loaded, bars=loaded.bars.slice(0, len(loaded.bars)))
+    done, began = 0, time.perf_counter()
+    while done < len(sample) and (done == 0 or time.perf_counter() - began < budget_s):
+        evaluator.rows_of(number, sample[done : done + CHUNK], cold)
+        done = min(done + CHUNK, len(sample))
+    return (time.perf_counter() - began) / max(done, 1)
 
 
 def _facts(resolved: ResolvedSweep, number: int, loaded: LoadedBars, seconds: float) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from grid import logs
 from grid.account import Account, Limits
 from grid.aggregate import Aggregator, Progress, Receipt
 from grid.auth import use_token
+from grid.budget import cpus_here
 from grid.documents import finish
 from grid.errors import BadInput, Refused, nearest
 from grid.evaluate import Evaluator
@@ -193,10 +194,16 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None 
 
 def carry_on(session: Session, resolved: ResolvedSweep, executor: str, watch: Watch, unit_size: int | None) -> Session:
     """Work off what the commit log does not name yet, then write the documents; alive to readers until the end."""
-    bars = [d["bars"] for d in session.metadata["datasets"]]
+    facts, numbers = session.metadata["datasets"], session.metadata["trials"]
+    pace = Pace(
+        [d["bars"] for d in facts],
+        unit_size,
+        [d["seconds_per_trial"] for d in facts],
+        numbers["count"] / max(numbers["numbers"], 1),
+    )
     account = Account(watch.limits, resolved.sweep.cluster.price_per_cpu_hour)
     observer = Observer(watch.telemetry, resolved.sweep.strategy, account, session.ledger.progress())
-    work = Work(resolved, session.folder, Pace(bars, unit_size), account, observer)
+    work = Work(resolved, session.folder, pace, account, observer)
     asked = watch.stopping
     watch = replace(watch, stopping=lambda: asked() or account.over() is not None)
     with logs.kept(session.folder) as kept, Heartbeat(session.folder, observer.beat, [kept.store]).beating():
@@ -243,7 +250,7 @@ def run_serial(work: Work, watch: Watch) -> None:
             tell.attempts({"first": number})
             batch = evaluator.evaluate(unit, loaded[1])
             took = time.perf_counter() - began
-            work.pace.learn(unit.dataset, unit.stop - unit.start, took)
+            work.pace.learn(unit.dataset, batch.rows, took)
             tell.worked(took)
             _took_in(aggregator.fold(batch), work, watch)
     finally:
@@ -270,8 +277,9 @@ def choose(executor: str, metadata: Mapping[str, Any], left: int, resolved: Reso
         return executor
     if resolved.sweep.cluster.address is not None:
         return "ray"
-    cpus = resolved.sweep.cluster.cpus or os.cpu_count() or 1
-    seconds = left * sum(d["seconds_per_trial"] for d in metadata["datasets"]) / len(metadata["datasets"])
+    cpus = resolved.sweep.cluster.cpus or cpus_here()
+    trials = left * metadata["trials"]["count"] / max(metadata["trials"]["numbers"], 1)
+    seconds = trials * sum(d["seconds_per_trial"] for d in metadata["datasets"]) / len(metadata["datasets"])
     return "serial" if seconds < RAY_START_S + seconds / cpus else "ray"
 
 

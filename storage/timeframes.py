@@ -66,7 +66,7 @@ def bars_per_year(timeframe: str, calendar: str) -> float:
     """Bars of `timeframe` in a year of `calendar`, for annualising (24/7 1H: 8760; XNYS 1D: 252)."""
     seconds, market = seconds_of(timeframe), calendar_of(calendar)
     if seconds > DAY_S:
-        return market.days_per_year / (market.days_per_week * seconds / (7 * DAY_S))
+        return 365 * DAY_S / seconds  # a year has as many weeks whatever the holidays
     if seconds == DAY_S:
         return float(market.days_per_year)
     return market.days_per_year * market.hours_per_day * 3_600 / seconds

@@ -189,7 +189,7 @@ class _Simulation:
     def affordable(self, price: float) -> float | None:
         """Units of an entry at this fill price, or None for an entry that is refused."""
         size, fee = self.rules.size, self.rules.fee
-        if self.cash <= 1e-9 * self.rules.cash:
+        if self.cash <= 1e-9 * self.rules.cash or price <= 0:
             return None
         if isinstance(size, tuple):
             units = size[1]

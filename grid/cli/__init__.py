@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import typer
@@ -14,7 +15,7 @@ from storage.environment import load_environment
 from storage.errors import StorageError
 from strategies.errors import StrategyError
 
-DONE, FAILED_TRIALS, USAGE, REFUSED, INTERRUPTED = 0, 1, 2, 3, 130
+DONE, FAILED_TRIALS, USAGE, REFUSED, CRASHED, INTERRUPTED = 0, 1, 2, 3, 70, 130
 
 app = typer.Typer(
     name="grid",
@@ -57,3 +58,6 @@ def _main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(DONE)
+    except Exception:  # noqa: BLE001 - ours to mend: the traceback, and a code no script takes for failed trials
+        traceback.print_exc()
+        sys.exit(CRASHED)

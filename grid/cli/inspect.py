@@ -75,7 +75,11 @@ def show(
     if trial is not None:
         _show_trial(session, trial, as_json)
         return
-    payload = {
+    emit(lambda: _described(session), as_json, lambda console: _render_show(console, session))
+
+
+def _described(session: Session) -> dict[str, Any]:
+    return {
         **session.metadata,
         "status": session.status,
         "committed": {"ok": session.ledger.summary.ok, "failed": session.ledger.summary.failed},
@@ -83,7 +87,6 @@ def show(
         "best_trials": leader_rows(session, 10),
         "best_points": session.top_points(10) if session.status == "done" else [],
     }
-    emit(payload, as_json, lambda console: _render_show(console, session))
 
 
 def top(

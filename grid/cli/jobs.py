@@ -90,7 +90,11 @@ def logs(
     if follow:
         _follow(jobs, job, address, as_json)
     text = jobs.log(job)
-    emit({**asdict(job), "log": text.splitlines()}, as_json, lambda _: print(text, end=""))  # noqa: T201 - data, as it is
+    emit({**asdict(job), "log": text.splitlines()}, as_json, lambda _: _write(text))
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
 
 
 def stop(
@@ -99,7 +103,10 @@ def stop(
     token_file: TokenFile = None,  # noqa: ARG001 - its callback does the work
     as_json: Json = False,
 ) -> None:
-    """Stop a job: what is in flight is finished and committed, and the session can be resumed."""
+    """Stop a job, so that it can be resumed.
+
+    What is in flight is finished and committed.
+    """
     address = jobs_address(address)
     jobs = _jobs(address)
     job = jobs.stop(jobs.find(job_id))

@@ -24,9 +24,11 @@ def tell(text: str, style: str | None = None, **fields: Any) -> None:
 
 
 def emit(payload: object, as_json: bool, render: Callable[[Console], None]) -> None:
-    """Write `payload` as JSON, or let `render` draw it for people."""
+    """Write `payload` (or what it returns, if it is a function) as JSON, or let `render` draw it for people."""
     if as_json:
-        sys.stdout.write(json.dumps(jsonable(payload), indent=2, default=str) + "\n")
+        sys.stdout.write(
+            json.dumps(jsonable(payload() if callable(payload) else payload), indent=2, default=str) + "\n"
+        )
     else:
         render(Console(highlight=False, markup=False, emoji=False))
 

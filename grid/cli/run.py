@@ -28,6 +28,7 @@ from grid.session import Session
 from grid.spec import Sweep
 from grid.specfile import load_sweep
 from grid.telemetry import Telemetry
+from storage.errors import StorageError
 from strategies.errors import StrategyError
 
 File = Annotated[Path, typer.Argument(help="The sweep: YAML, TOML or JSON.", metavar="SWEEP")]
@@ -195,7 +196,11 @@ def _carry_on(session: Session, resolved: ResolvedSweep, manner: Manner) -> None
         next_command = f"grid resume {session.id}{store_option(session)}"
         sys.stderr.write(f"stopped at once; what was committed is kept. Next: {next_command}\n")
         raise
-    emit(_outcome(ended), manner.as_json, lambda console: _render_end(console, ended))
+    except StorageError as error:
+        tell(f"interrupted: {error}", "red")
+        tell(f"What was committed is kept. Next: grid resume {session.id}{store_option(session)}")
+        raise typer.Exit(130) from error
+    emit(lambda: _outcome(ended), manner.as_json, lambda console: _render_end(console, ended))
     if ended.metadata["stopped_by"]:
         tell(f"refused: {ended.metadata['stopped_by']}, so the sweep was stopped; `grid resume` goes on.", "yellow")
     raise typer.Exit(exit_code(ended))

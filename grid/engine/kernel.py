@@ -211,7 +211,9 @@ def end_drawdown(a, bar):
 
 @njit(**INLINE)
 def buy_or_sell(a, direction, price, bar, rules):
-    """Open a position at a raw price; False when the cash does not cover it."""
+    """Open a position at a raw price; False when the cash does not cover it or the price is not positive."""
+    if price <= 0.0:
+        return False
     fill = price * (1.0 + direction * rules.slippage)
     cost = fill * (1.0 + rules.fee)
     units = rules.size if rules.fixed_units else a[CASH] * rules.size / cost

@@ -223,6 +223,7 @@ def test_an_ambiguous_session(desk: Desk):
 def test_a_session_that_was_never_begun(desk: Desk):
     session = desk.session()
     (desk.results / session / "metadata.json").unlink()
+    (desk.results / session / "summary.json").unlink()
     assert f"session {session} was announced and then never begun" in refused(desk, 2, "show", session)
     assert "never begun" in desk.grid("ls").out
     (desk.results / session / "metadata.json").write_text("{")
@@ -297,7 +298,7 @@ def test_a_plan_over_its_budget_is_still_told(desk: Desk):
 def test_first_trials_that_all_fail_alike(desk: Desk, command: str):
     desk.write_sweep(strategy="mine:Hopeless", space={"fast": [5, 6, 7]})
     err = refused(desk, 3, command, "sweep.yaml")
-    assert "the first 3 trials all fail alike" in err
+    assert "the first 6 trials all fail alike" in err
     assert "RuntimeError: out of luck (mine.py:" in err
     assert "`grid strategies check` shows" in err
 
@@ -312,7 +313,7 @@ def test_results_are_proven_before_a_strategy_is_called(desk: Desk, monkeypatch:
 
 def test_results_that_can_no_longer_be_written(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     session = desk.session()
-    monkeypatch.setattr("storage.providers._finished_beside", _no_room)
+    monkeypatch.setattr("storage.providers.local._finished_beside", _no_room)
     assert f"results.store: {desk.results} cannot be written" in refused(desk, 2, "resume", session)
     assert f"results.store: {desk.results} cannot be written" in refused(desk, 2, *RUN)
 

@@ -21,8 +21,8 @@ PATIENCE_S = 60.0
 
 
 def slow(store: Path) -> dict[str, Any]:
-    """About 330 trials of 15 ms."""
-    space = {"fast": {"range": [2, 20, 1]}, "slow": {"range": [5, 50, 5]}, "pause_ms": 15.0}
+    """About 700 trials of 15 ms."""
+    space = {"fast": {"range": [2, 40, 1]}, "slow": {"range": [5, 50, 5]}, "pause_ms": 15.0}
     return small(store, strategy="tests.e2e.sweeps:Slow", space=space)
 
 
@@ -46,9 +46,9 @@ def commits(store: Path) -> int:
 
 
 def kill_when(process: subprocess.Popen[bytes], store: Path, wanted: int, then_s: float) -> None:
-    """SIGKILL once the session is announced and has `wanted` commits, `then_s` later."""
-    until = time.monotonic() + PATIENCE_S
-    while commits(store) < wanted or not list(store.glob("2*/metadata.json")):
+    """SIGKILL once the session is announced and has `wanted` commits more than at the start, `then_s` later."""
+    until, before = time.monotonic() + PATIENCE_S, commits(store)
+    while commits(store) < before + wanted or not list(store.glob("2*/metadata.json")):
         assert process.poll() is None, f"it ended by itself: {process.stderr.read().decode()}"  # type: ignore[union-attr]
         assert time.monotonic() < until, "the moment to kill it never came"
         time.sleep(0.01)
@@ -59,12 +59,12 @@ def kill_when(process: subprocess.Popen[bytes], store: Path, wanted: int, then_s
 
 @pytest.mark.parametrize("executor", ["serial", pytest.param("ray", marks=pytest.mark.ray)])
 def test_killed_at_five_moments(tmp_path: Path, undisturbed: Session, executor: str) -> None:
-    """At once after the announcement, after each of the first commits at different times, and between two."""
+    """At once after the announcement, right after a commit of its own, and at three times between two of them."""
     store, spec = tmp_path / "results", tmp_path / "sweep.json"
     spec.write_text(json.dumps(slow(store)))
     resume = ("resume", "latest", "--store", str(store), "--executor", executor)
     kill_when(start("run", str(spec), "--executor", executor), store, 0, 0.0)
-    for wanted, then_s in ((1, 0.0), (1, 0.6), (2, 0.1), (2, 0.9)):
+    for wanted, then_s in ((1, 0.0), (1, 0.2), (1, 0.4), (1, 0.7)):
         kill_when(start(*resume), store, wanted, then_s)
     left = start(*resume)
     _, errors = left.communicate(timeout=PATIENCE_S)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from grid import cluster
+from grid.cluster import connect
 from grid.errors import BadInput
 from grid.session import Session
 from grid.sweep import run
@@ -15,23 +15,23 @@ pytestmark = pytest.mark.filterwarnings("default")  # Ray's own warnings are not
 
 
 def test_the_same_versions_are_fine():
-    here = cluster.running_versions()
-    assert set(here) == set(cluster.SAME)
-    cluster.check_versions(here, dict(here), "far")
+    here = connect.running_versions()
+    assert set(here) == set(connect.SAME)
+    connect.check_versions(here, dict(here), "far")
 
 
-@pytest.mark.parametrize("name", cluster.SAME)
+@pytest.mark.parametrize("name", connect.SAME)
 def test_each_version_counts(name: str):
-    here = cluster.running_versions()
+    here = connect.running_versions()
     with pytest.raises(BadInput, match=rf"workers on far have {name} 0\.1 where the driver has"):
-        cluster.check_versions(here, {**here, name: "0.1"}, "far")
+        connect.check_versions(here, {**here, name: "0.1"}, "far")
 
 
 @pytest.mark.ray
 def test_a_worker_of_another_version_gets_no_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    there, driver = cluster.running_versions(), os.getpid()
+    there, driver = connect.running_versions(), os.getpid()
     here = {**there, "numba": "0.1"}
-    monkeypatch.setattr(cluster, "running_versions", lambda: here if os.getpid() == driver else there)
+    monkeypatch.setattr("grid.cluster.driver.running_versions", lambda: here if os.getpid() == driver else there)
     with pytest.raises(BadInput, match=r"where the driver has 0\.1: their rows could differ"):
         run(small(tmp_path, cluster={"cpus": 1}), "ray")
     session = Session.open("latest", str(tmp_path))

@@ -66,4 +66,4 @@ def test_targets_are_long_in_a_huge_sweep_and_short_at_the_end() -> None:
     for left in (10**9, 10**6, 4_000, 400, 1):
         pace.aim(left, 4)
         targets.append(pace.target_s)
-    assert targets == pytest.approx([250.0, 2.0, 0.5, 0.05, 0.05])
+    assert targets == pytest.approx([250.0, 2.0, 0.5, 0.1, 0.1])

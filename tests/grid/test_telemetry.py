@@ -54,7 +54,7 @@ def test_counts_that_come_as_totals_become_differences():
     telemetry, now = Telemetry(), [0.0]
     observer, _ = observer_of(telemetry, now)
     for ok, failed in ((7, 3), (9, 3), (9, 4), (20, 4)):
-        observer.receipt(Receipt("w", 0, Progress(ok + failed, ok, failed, None, 2), (0.02,), retries=ok))
+        observer.receipt(Receipt("w", 0, 0, Progress(ok + failed, ok, failed, None, 2), (0.02,), retries=ok))
     observer.attempts(Counter(first=3))
     observer.attempts(Counter(first=5, split=2))
     value = telemetry.prometheus.value

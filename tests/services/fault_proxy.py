@@ -57,7 +57,7 @@ class FaultProxy:
     url: str = ""
     faults: list[Fault] = field(default_factory=list)
     seen: list[tuple[str, str, str]] = field(default_factory=list)
-    chance: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311 - no secret
+    chance: random.Random = field(default_factory=lambda: random.Random(1))
 
     def verbs(self, path: str = "") -> Counter[str]:
         """How many requests of each kind came for keys that match; a LIST is a GET of a bucket."""

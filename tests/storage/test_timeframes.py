@@ -7,7 +7,7 @@ from storage.timeframes import CALENDARS, TIMEFRAMES, bars_per_year, calendar_of
 
 PER_YEAR = {
     "24/7": {"1m": 525_600, "15m": 35_040, "1H": 8_760, "4H": 2_190, "1D": 365, "1W": 365 / 7},
-    "XNYS": {"1m": 98_280, "15m": 6_552, "1H": 1_638, "4H": 409.5, "1D": 252, "1W": 50.4},
+    "XNYS": {"1m": 98_280, "15m": 6_552, "1H": 1_638, "4H": 409.5, "1D": 252, "1W": 365 / 7},
 }
 PARTS = st.from_regex(r"[A-Za-z0-9]{1,5}(\.[A-Za-z0-9]{1,3})?", fullmatch=True)
 

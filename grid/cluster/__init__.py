@@ -1,0 +1,19 @@
+"""The sweep on Ray: plan, evaluator and aggregator of `grid/sweep.py`, on workers.
+
+Only this package and `grid/jobs.py` import Ray. `connect` reaches a cluster, `actors` run on it, `driver` feeds them.
+The driver sends units and sees counts; rows go from worker to aggregator by reference. Ray retries nothing by itself:
+`grid/dispatch.py` decides, and a batch is kept until the aggregator has committed it, so that any of them may die.
+"""
+
+from grid.cluster.connect import NAMESPACE, connected
+from grid.cluster.driver import Driver
+from grid.cluster.metrics import RaySink
+from grid.sweep import Watch, Work
+
+__all__ = ["NAMESPACE", "connected", "run_on_ray"]
+
+
+def run_on_ray(work: Work, watch: Watch) -> None:
+    """Work off the plan on the cluster that the sweep names, or on a local Ray started for it."""
+    with connected(work.resolved.sweep.cluster), watch.telemetry.also(RaySink()):
+        Driver(work, watch).run()

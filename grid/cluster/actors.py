@@ -1,0 +1,73 @@
+"""What runs on the cluster: workers, the aggregator, and the task that loads bars."""
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from grid.aggregate import Aggregator
+from grid.cluster.connect import running_versions
+from grid.evaluate import Evaluator
+from grid.plan import WorkUnit
+from grid.resolve import LoadedBars, reopen
+from grid.results import ResultBatch
+from grid.spec import Objective, Sweep
+from storage.ohlcv import DatasetKey
+from storage.providers import provider_for
+from storage.sessions import SessionFolder
+
+DATASETS_KEPT = 2
+
+
+@dataclass(frozen=True)
+class Done:
+    """What the driver learns of a unit: how long it took and how many rows it gave."""
+
+    seconds: float
+    rows: int
+
+
+@ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
+class Worker:
+    """One CPU that keeps compiled kernels, bars and indicators warm."""
+
+    def __init__(self, sweep: dict[str, Any], datasets: Sequence[DatasetKey]) -> None:
+        pa.set_cpu_count(1)
+        self._evaluator = Evaluator(reopen(Sweep.model_validate(sweep), datasets))
+        self._bars: dict[int, LoadedBars] = {}
+
+    def hello(self) -> tuple[str, dict[str, str]]:
+        """The worker is ready: its host and its versions."""
+        return platform.node(), running_versions()
+
+    @ray.method(num_returns=2)
+    def evaluate(self, unit: WorkUnit, bars: "list[ray.ObjectRef[LoadedBars]]") -> tuple[Done, ResultBatch]:
+        """Backtest a unit. `bars` holds a reference, in a list so that it is fetched once and not with every call."""
+        began = time.perf_counter()
+        batch = self._evaluator.evaluate(unit, self._loaded(unit.dataset, bars[0]))
+        return Done(time.perf_counter() - began, batch.rows), batch
+
+    def _loaded(self, dataset: int, reference: "ray.ObjectRef[LoadedBars]") -> LoadedBars:
+        if dataset not in self._bars:
+            while len(self._bars) >= DATASETS_KEPT:
+                self._bars.pop(next(iter(self._bars)))
+            self._bars[dataset] = ray.get(reference)
+        return self._bars[dataset]
+
+
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)
+class AggregatorActor(Aggregator):
+    """The aggregator in a process of its own; when it dies, its successor reads the commit log and goes on."""
+
+    def __init__(self, store: str, session_id: str, objective: Objective, keep: int) -> None:
+        super().__init__(SessionFolder(provider_for(store), session_id), objective, keep)
+
+
+@ray.remote(num_cpus=0, max_retries=5)
+def load(sweep: dict[str, Any], datasets: Sequence[DatasetKey], dataset: int) -> LoadedBars:
+    """Bars as the value of a task, so that Ray can make them again when the node that holds them is lost."""
+    return reopen(Sweep.model_validate(sweep), datasets).load(dataset)

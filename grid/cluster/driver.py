@@ -1,0 +1,237 @@
+"""The driver: feeds workers, takes their batches in, and keeps both going."""
+
+import logging
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+from ray.exceptions import ObjectLostError, RayTaskError
+
+from grid.aggregate import retries_of
+from grid.cluster.actors import Done, Worker, load
+from grid.cluster.collect import GONE, WAIT_S, Collector, cause_of, last_line, named, optioned
+from grid.cluster.connect import check_versions, running_versions
+from grid.dispatch import Attempt, Dispatcher
+from grid.errors import BadInput
+from grid.evaluate import Evaluator
+from grid.plan import WorkUnit
+from grid.resolve import ResolvedSweep
+from grid.results import batch_of
+from grid.sweep import Watch, Work
+
+log = logging.getLogger(__name__)
+
+RESIZE_EVERY_S = 2.0
+TELL_EVERY_S = 1.0
+PATIENCE_S = 30.0
+"""Without any worker for so long, the log says what that may mean."""
+MOST_STILLBORN = 3
+"""Workers that die before they say hello, one after the other and none better, before the sweep is called off."""
+DRIVER_CPUS_VARIABLE = "GRID_DRIVER_CPUS"
+"""Set by `grid submit`: CPUs of the cluster that the driver itself occupies."""
+
+
+class Driver:
+    """Feeds workers, hands batches on, and keeps both going."""
+
+    def __init__(self, work: Work, watch: Watch) -> None:
+        self._work, self._watch = work, watch
+        self._resolved: ResolvedSweep = work.resolved
+        self._spec = self._resolved.sweep.model_dump(mode="json")
+        self._keys = list(self._resolved.datasets)
+        done = work.aggregator().ledger.done
+        self._left = self._resolved.plan.total - done.total()
+        self._dispatcher = Dispatcher(self._counted(self._resolved.plan.units(self._size, done)), work.pace)
+        self._actors: dict[str, Any] = {}
+        self._starting: dict[Any, str] = {}
+        self._stillborn = 0
+        self._began = self._told = time.monotonic()
+        self._own_cpus = float(os.environ.get(DRIVER_CPUS_VARIABLE, "0"))
+        self._attempts: dict[Any, tuple[Attempt, Any]] = {}
+        self._collector = Collector(work, watch)
+        self._bars: dict[int, Any] = {}
+        self._resized = 0.0
+
+    def run(self) -> None:
+        """Until everything is committed, or until asked to stop and what was begun is committed."""
+        try:
+            while not self._all_done():
+                self._resize()
+                self._welcome()
+                self._feed()
+                self._wait()
+                self._kill_overdue()
+                self._record_given_up()
+                for unit in self._collector.settle(idle=self._dispatcher.in_flight() == 0):
+                    self._dispatcher.redo(unit)
+                self._tell()
+        finally:
+            self._tell(last=True)
+            self._work.account.hold(0)
+            for actor in self._actors.values():
+                ray.kill(actor)
+            self._collector.close()
+
+    def _all_done(self) -> bool:
+        if self._collector.count or self._attempts:
+            return False
+        return self._watch.stopping() or self._dispatcher.empty()
+
+    def _size(self, dataset: int) -> int:
+        self._work.pace.aim(self._left, max(len(self._actors), 1))
+        return self._work.pace.size(dataset)
+
+    def _counted(self, units: Iterator[WorkUnit]) -> Iterator[WorkUnit]:
+        """The units, taking each off what is left; one at a dataset's end is smaller than the size asked for."""
+        for unit in units:
+            self._left -= unit.stop - unit.start
+            yield unit
+
+    def _resize(self) -> None:
+        """As many workers as there are CPUs, now; new ones appear when nodes join or workers died."""
+        now = time.monotonic()
+        if self._actors and now - self._resized < RESIZE_EVERY_S:
+            return
+        self._resized = now
+        total = ray.cluster_resources().get("CPU", 0) - self._own_cpus  # type: ignore[no-untyped-call]
+        wanted = max(1, min(int(total), self._resolved.sweep.cluster.cpus or int(total)))
+        for name in list(self._actors)[wanted:]:
+            if not self._dispatcher.holds(name):
+                self._forget(name)
+                self._dispatcher.lost(name, "it was not needed any more")
+        while len(self._actors) < wanted:
+            name = uuid.uuid4().hex
+            self._actors[name] = optioned(Worker, name=named(self._work, "worker")).remote(self._spec, self._keys)
+            self._starting[self._actors[name].hello.remote()] = name
+
+    def _welcome(self) -> None:
+        """Give work to workers once they have said hello: one that waits for a CPU must not hold units."""
+        ready, _ = (
+            ray.wait(list(self._starting), num_returns=len(self._starting), timeout=0) if self._starting else ([], [])
+        )
+        for reference in ready:
+            name = self._starting.pop(reference)
+            try:
+                host, there = ray.get(reference)
+            except GONE as error:
+                self._bury(name, error)
+                continue
+            check_versions(running_versions(), there, host)
+            self._stillborn = 0
+            self._dispatcher.add_worker(name)
+        self._work.account.hold(len(self._dispatcher.workers()))
+        if not self._dispatcher.workers() and time.monotonic() - self._began > PATIENCE_S:
+            self._began = time.monotonic()
+            log.warning("no worker has started yet: the cluster has no free CPU, or other jobs hold them all")
+
+    def _bury(self, name: str, error: Exception) -> None:
+        """A worker died before it said hello. When all do, starting more of them helps nobody."""
+        self._forget(name)
+        self._stillborn += 1
+        log.warning("a worker died while it started: %s", last_line(error))
+        if self._stillborn >= MOST_STILLBORN and not self._dispatcher.workers():
+            raise BadInput(
+                f"no worker can start on the cluster: {last_line(error)}. The package, the strategy's module and the "
+                "stores must be in reach of every node; `grid submit` takes the module along."
+            ) from error
+
+    def _forget(self, name: str) -> Any:
+        """Kill a worker that is known; returns it, None when it is not known any more."""
+        actor = self._actors.pop(name, None)
+        if actor is not None:
+            ray.kill(actor)
+            self._starting = {reference: n for reference, n in self._starting.items() if n != name}
+        return actor
+
+    def _feed(self) -> None:
+        if self._watch.stopping() or self._collector.full:
+            return
+        for name in self._dispatcher.workers():
+            while attempt := self._dispatcher.next_for(name, time.monotonic()):
+                bars = [self._bars_of(attempt.unit.dataset)]
+                evaluate = self._actors[name].evaluate.options(name=self._titled(attempt.unit))
+                done, batch = evaluate.remote(attempt.unit, bars)
+                self._attempts[done] = attempt, batch
+
+    def _titled(self, unit: WorkUnit) -> str:
+        """What the Dashboard calls a unit."""
+        key = self._keys[unit.dataset]
+        return f"{self._work.folder.session_id} {key.symbol} {key.timeframe} [{unit.start}, {unit.stop})"
+
+    def _bars_of(self, dataset: int) -> Any:
+        needed = self._dispatcher.datasets_needed() | {dataset}
+        for old in [d for d in self._bars if d not in needed]:
+            del self._bars[old]
+        if dataset not in self._bars:
+            key = self._keys[dataset]
+            title = f"{self._work.folder.session_id} bars of {key.symbol} {key.timeframe}"
+            self._bars[dataset] = load.options(name=title).remote(self._spec, self._keys, dataset)
+            self._work.observer.read(self._resolved.bytes_of(dataset))
+        return self._bars[dataset]
+
+    def _wait(self) -> None:
+        """Take in what has come back, from workers and from the aggregator."""
+        waiting = [*self._attempts, *self._collector.awaited(), *self._starting]
+        if not waiting:
+            return
+        if ray.wait(waiting, num_returns=1, timeout=WAIT_S, fetch_local=False)[0]:
+            ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
+        else:
+            ready = []
+        for reference in [r for r in ready if r in self._attempts]:
+            self._take_in(reference)
+
+    def _take_in(self, reference: Any) -> None:
+        attempt, batch = self._attempts.pop(reference)
+        try:
+            done: Done = ray.get(reference)
+        except GONE as error:
+            self._lose(attempt.worker, f"its worker died ({type(error).__name__})")
+            return
+        except RayTaskError as error:
+            if not isinstance(error.cause, ObjectLostError):
+                raise cause_of(error) from None
+            self._bars.pop(attempt.unit.dataset, None)
+            self._dispatcher.failed(attempt, "its bars were lost", time.monotonic())
+            return
+        self._dispatcher.finished(attempt, done.seconds, time.monotonic(), done.rows)
+        self._work.observer.worked(done.seconds)
+        self._collector.take(attempt.unit, batch)
+
+    def _lose(self, worker: str, reason: str, cause: str = "worker_died") -> None:
+        """Forget a worker and everything it was doing."""
+        if self._forget(worker) is None:
+            return
+        for reference in [r for r, (attempt, _) in self._attempts.items() if attempt.worker == worker]:
+            del self._attempts[reference]
+        self._dispatcher.lost(worker, reason, cause)
+        log.warning("a worker was lost: %s", reason)
+
+    def _kill_overdue(self) -> None:
+        for worker in self._dispatcher.overdue(time.monotonic()):
+            self._lose(worker, "it ran out of time", "overdue")
+
+    def _record_given_up(self) -> None:
+        evaluator = Evaluator(self._resolved) if self._dispatcher.given_up else None
+        while evaluator and self._dispatcher.given_up:
+            lost = self._dispatcher.given_up.pop()
+            rows = evaluator.failed_rows(lost.unit, lost.reason)
+            sweep = self._resolved.sweep
+            span = (lost.unit.start, lost.unit.stop)
+            batch = batch_of(rows, span, sweep.objective, max(sweep.results.keep_best, 1))
+            self._collector.take(lost.unit, ray.put(batch))
+            self._work.observer.gave_up()
+            log.warning("trial %d was given up: %s", lost.unit.start, lost.reason)
+
+    def _tell(self, last: bool = False) -> None:
+        """How things stand, once a second."""
+        now, observer = time.monotonic(), self._work.observer
+        if last or now - self._told >= TELL_EVERY_S:
+            self._told = now
+            observer.units({**self._dispatcher.states(), "uncommitted": self._collector.count})
+            observer.attempts(self._dispatcher.attempts)
+            observer.retried("driver", retries_of(self._work.folder.provider))
+            observer.spent()
