@@ -34,9 +34,9 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def bucket(s3: Seaweed) -> str:
-    """A bucket of the module's own."""
+    """The bucket of all tests, each below prefixes of its own: every bucket takes volumes of the server's for good."""
     name = f"bucket-{uuid.uuid4().hex[:12]}"
     s3.client().create_bucket(Bucket=name)
     return name

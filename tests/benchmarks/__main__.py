@@ -10,7 +10,7 @@ from pathlib import Path
 
 import ray
 
-from . import engine, scale
+from . import engine, scale, store
 
 TARGET = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
@@ -29,6 +29,7 @@ def main() -> None:
         grid = scale.efficiency(folder, 0.02 if quick else 1.0)
         tools = [] if quick else scale.others(folder)
         ray.shutdown()
+        stored = store.table(folder / "store", quick)
     packages = ", ".join(f"{p} {version(p)}" for p in ("numpy", "numba", "ray", "pyarrow"))
     text = "\n".join(
         [
@@ -51,6 +52,13 @@ def main() -> None:
             "",
             *grid,
             *(["", "## Small trials in other tools", "", *tools] if tools else []),
+            "",
+            "## Storage",
+            "",
+            "Medians. S3 is SeaweedFS on the same machine, so there is no network in these figures: what counts is how "
+            "many requests there are ([storage.md](storage.md)).",
+            "",
+            *stored,
             "",
         ]
     )

@@ -138,3 +138,11 @@ def test_of_sessions_saved_at_once_none_is_lost(s3, bucket):
         f"s{n:02d}" for n in range(SAVERS)
     ]
     assert len(commands("ls", "--store", store)) == SAVERS
+
+
+@pytest.mark.ray
+def test_on_ray_each_object_is_fetched_once_a_node(sweep, proxy, local_rows):
+    session = grid.run({**sweep, "cluster": {"cpus": 2}}, executor="ray", unit_size=40)
+    assert session.trials().equals(local_rows)
+    fetched = [path for verb, path, _ in proxy.seen if verb == "GET" and "/bars/" in path]
+    assert len(fetched) == len(set(fetched))

@@ -99,7 +99,7 @@ def _command(folder: Path, port: int) -> list[str]:
         "s3.port.iceberg": 0,
         "s3.port.lance": 0,
         "master.volumeSizeLimitMB": 512,
-        "volume.max": 20,
+        "volume.max": 100,
         "master.telemetry": "false",
     }
     return [program, "server", "-filer", "-s3", *(f"-{name}={value}" for name, value in options.items())]

@@ -8,6 +8,8 @@ from typer.testing import CliRunner, Result
 
 from grid.cli.data import data_app
 from grid.errors import BadInput
+from grid.resolve import load_bars
+from grid.spec import Sweep
 from storage.errors import BadData, NotFound, StorageError
 from storage.ohlcv import DatasetKey, OhlcvStore
 from storage.parquet import to_parquet
@@ -238,3 +240,31 @@ def test_resample_of_what_is_not_there(commands):
 def test_other_kinds_of_store_are_refused(commands):
     result = commands.run("ls", store="gopher://bucket")
     assert isinstance(result.exception, StorageError)
+
+
+def test_times_without_a_zone_are_those_of_tz(commands, monkeypatch):
+    stated = [word for word in STATED if word not in ("--tz", "UTC")]
+    monkeypatch.setenv("TZ", ":Asia/Seoul")
+    told = commands.json("import", str(commands.file), *stated, "--symbol=AAPL", "--adjusted=no")
+    assert told["zone_by_tz"] == "Asia/Seoul"
+    assert told["datasets"][0]["first"] == "2019-12-31T15:00:00+00:00"
+    text = commands.out("import", str(commands.file), *stated, "--symbol=IBM", "--adjusted=no")
+    assert "Times without a zone were taken as Asia/Seoul, as TZ says." in text
+    assert commands.imports("--symbol=X", "--adjusted=no")["zone_by_tz"] is None
+    commands.file.write_text("\n".join([HEADER, *(row.replace(",", "T00:00:00Z,", 1) for row in ROWS)]))
+    told = commands.json("import", str(commands.file), *stated, "--symbol=Y", "--adjusted=no")
+    assert (told["zone_by_tz"], told["datasets"][0]["first"]) == (None, "2020-01-01T00:00:00+00:00")
+    monkeypatch.setenv("TZ", "KST-9")
+    commands.file.write_text("\n".join([HEADER, *ROWS]))
+    with pytest.raises(BadData, match="Time zone 'KST-9' is unknown"):
+        commands.json("import", str(commands.file), *stated, "--symbol=Z", "--adjusted=no")
+
+
+def test_data_root_is_the_store_where_none_is_named(commands, monkeypatch):
+    commands.imports("--symbol=AAPL", "--adjusted=no")
+    monkeypatch.setenv("DATA_ROOT", commands.store.provider.uri)
+    listed = CliRunner().invoke(data_app, ["ls", "--json"])
+    assert [one["symbol"] for one in json.loads(listed.stdout)] == ["AAPL"]
+    sweep = Sweep(strategy="sma_cross", data={"symbols": ["AAPL"], "timeframes": ["1D"]}, space={"fast": [5]})
+    assert sweep.data.store == commands.store.provider.uri
+    assert len(load_bars("AAPL", "1D").close) == 3

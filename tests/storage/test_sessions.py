@@ -9,6 +9,7 @@ import pytest
 from storage.errors import BadData, NotFound, StorageError
 from storage.providers import LocalProvider, MemoryProvider
 from storage.sessions import INDEX, CommitRecord, Part, SessionFolder, SessionStore
+from tests.services.counting import CountingProvider
 
 SPAWN = multiprocessing.get_context("spawn")
 WRITERS = 4
@@ -231,3 +232,35 @@ def test_parts_are_told_apart_by_content():
     first, second = part_of(folder, b"a"), part_of(folder, b"b")
     assert isinstance(first, Part)
     assert first.path != second.path
+
+
+@pytest.mark.parametrize("spoil", [lambda t: t.replace("0.5", "0.9"), lambda t: t[:40], lambda _: "[]", lambda _: "{}"])
+def test_an_index_that_was_changed_by_hand_is_made_anew(spoil):
+    provider = MemoryProvider()
+    store = SessionStore(provider)
+    store.announce("a", {"session_id": "a"}).create_document("summary.json", {"status": "done", "rate": 0.5})
+    store.render_index()
+    good = provider.read(INDEX)
+    provider.write(INDEX, spoil(good.decode()).encode())
+    assert [entry["rate"] for entry in store.entries()] == [0.5]
+    store.render_index()
+    assert provider.read(INDEX) == good
+
+
+def test_sessions_that_are_done_cost_no_read_of_their_own():
+    counting = CountingProvider(MemoryProvider())
+    store = SessionStore(counting)
+    for n in range(20):
+        store.announce(f"done{n}", {}).create_document("summary.json", {"status": "done"})
+    store.render_index()
+    store.announce("begun", {})
+    counting.calls.clear()
+    assert len(store.entries()) == 21
+    assert counting.calls == {"LIST": 1, "GET": 1 + 2}
+    counting.calls.clear()
+    assert store.folder("done7").session_id == "done7"
+    assert counting.calls == {"HEAD": 1}
+    store.render_index()
+    counting.calls.clear()
+    store.render_index()
+    assert counting.calls == {"LIST": 1, "GET": 1 + 1}

@@ -14,6 +14,7 @@ from storage.ohlcv import DatasetKey, OhlcvStore
 from storage.parquet import to_parquet
 from storage.providers import LocalProvider, MemoryProvider
 from storage.schema import OHLCV_SCHEMA, timestamps
+from tests.services.counting import CountingProvider
 from tests.storage.tables import NS, bars, changed, ns, table_of, tables
 
 AAPL = DatasetKey("AAPL", "1D")
@@ -317,3 +318,25 @@ def test_irregular_times_are_kept(store):
     table = table_of([ns("2020-01-01") + 7, ns("2020-01-01") + NS])
     store.write(table, "24/7", "no")
     assert store.read(AAPL).equals(table)
+
+
+def test_what_a_dataset_costs_in_requests():
+    counting = CountingProvider(MemoryProvider())
+    store = OhlcvStore(counting)
+    store.write(bars("2020-01-01", 800), "XNYS", "no")
+    for work, calls in (
+        (lambda: store.describe(AAPL), {"LIST": 1, "GET": 3}),
+        (lambda: store.read(AAPL, date(2021, 1, 1), date(2021, 6, 1)), {"LIST": 1, "GET": 1}),
+        (lambda: store.bytes_of(AAPL), {"LIST": 1, "HEAD": 3}),
+        (lambda: store.datasets_of("AAPL"), {"LIST": 1}),
+    ):
+        counting.calls.clear()
+        work()
+        assert counting.calls == calls
+
+
+def test_datasets_of_a_symbol():
+    store = OhlcvStore(MemoryProvider())
+    store.write(bars("2020-01-01", 3), "XNYS", "no")
+    assert store.datasets_of("AAPL") == [AAPL]
+    assert store.datasets_of("AAP") == store.datasets_of("KRW-BTC") == []
