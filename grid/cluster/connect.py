@@ -2,6 +2,8 @@
 
 import logging
 import platform
+import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -49,7 +51,8 @@ def connected(cluster: ClusterSpec) -> Iterator[None]:
         check_cluster(cluster.address)
         options |= {"address": cluster.address}
     try:
-        ray.init(**options)
+        with _own_sigterm():
+            ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split()).split(". ")[0][:300]
         raise BadInput(
@@ -61,3 +64,12 @@ def connected(cluster: ClusterSpec) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep the handler there is: Ray's ends the process at once, where ours commits what is in flight."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread() and before is not None:
+        signal.signal(signal.SIGTERM, before)
