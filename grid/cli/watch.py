@@ -33,7 +33,9 @@ def watch(
     quiet: Quiet = False,
     as_json: Annotated[bool, typer.Option("--json", help="A line of JSON on stdout for each change.")] = False,
 ) -> None:
-    """Show a running session's progress until it is over, from any machine that sees its store.
+    """Show a session's progress until it is over.
+
+    From any machine that sees its store.
 
     Exits as `grid run` would have: 0 done, 1 with failed trials, 3 stopped by a limit, 130 interrupted.
     """
