@@ -44,9 +44,13 @@ def jobs_address(address: str) -> str:
 
 def check_cluster(address: str) -> None:
     """Raises BadInput when nobody listens at host:port, sooner and in fewer words than Ray does."""
+    if address in ("auto", "local"):
+        return
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit():
-        return
+        raise BadInput(
+            f"cluster.address {address!r} is none of auto, local and host:port (6379 unless told otherwise)."
+        )
     try:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
     except (OSError, OverflowError) as error:

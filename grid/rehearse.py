@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from grid.addresses import check_cluster
 from grid.engine import buy_and_hold
 from grid.errors import BadInput, Refused
 from grid.evaluate import Evaluator
@@ -55,9 +56,11 @@ def _kind(error: str) -> tuple[str, str]:
 def rehearse(resolved: ResolvedSweep) -> Rehearsal:
     """Load every dataset once, and evaluate and time the first trials.
 
-    Raises BadInput, before anything else, where the results store cannot be written.
+    Raises BadInput, before anything else, where the results store cannot be written or the cluster not be reached.
     """
     _check_results(resolved)
+    if resolved.sweep.cluster.address is not None:
+        check_cluster(resolved.sweep.cluster.address)
     evaluator = Evaluator(resolved)
     sample = np.array([p for d, p in map(resolved.plan.locate, resolved.plan.first_trials(SAMPLE)) if d == 0], np.int64)
     datasets: list[dict[str, Any]] = []

@@ -85,17 +85,26 @@ def load_bars(
     symbol: str,
     timeframe: str,
     store: str | None = None,
-    start: date | None = None,
-    end: date | None = None,
+    start: date | str | None = None,
+    end: date | str | None = None,
     calendar: str | None = None,
 ) -> Bars:
-    """The bars of [start, end) UTC; `store` is DATA_ROOT or data by default.
+    """The bars of [start, end) UTC, as dates or as text like 2024-01-31; `store` is DATA_ROOT or data by default.
 
-    Raises NotFound, BadData, and BadInput where nobody states the calendar.
+    Raises NotFound, BadData, and BadInput where nobody states the calendar, or for text that is no date.
     """
     found, key = OhlcvStore(cached_provider_for(store or default_data_store())), DatasetKey(symbol, timeframe)
-    table = found.read(key, start, end)
+    table = found.read(key, _date("start", start), _date("end", end))
     return bars_of(table, key, _calendar(found, key, table, calendar))
+
+
+def _date(name: str, given: date | str | None) -> date | None:
+    if not isinstance(given, str):
+        return given
+    try:
+        return datetime.fromisoformat(given)
+    except ValueError:
+        raise BadInput(f"{name} {given!r} is no date: write it as 2024-01-31 or 2024-01-31T09:00:00Z (UTC).") from None
 
 
 def bars_of(table: pa.Table, key: DatasetKey, calendar: str) -> Bars:

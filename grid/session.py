@@ -38,6 +38,9 @@ class Session:
         """The session of that id, of an unambiguous beginning of one, or `latest`. Raises NotFound."""
         return Session(SessionStore(provider_for(store)).folder(session_id))
 
+    def __repr__(self) -> str:
+        return f"Session({self.id}, {self.status})"
+
     @property
     def id(self) -> str:
         return self.folder.session_id

@@ -34,10 +34,14 @@ def to_parquet(table: pa.Table) -> bytes:
 
 
 def read_table(provider: StorageProvider, path: str) -> pa.Table:
-    """All columns, page checksums verified, rules not yet. Raises `NotFound`, `BadData`."""
+    """All columns, page checksums verified, rules not yet. Raises `NotFound`, `BadData`.
+
+    Read on this thread alone: Arrow's threads may let go of `data` last, and abort a Python that is shutting down.
+    """
     data = provider.read(path)
     with _readable(provider, path):
-        return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read()
+        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True, pre_buffer=False)
+        return file.read(use_threads=False)
 
 
 def read_footer(provider: StorageProvider, path: str) -> tuple[int, dict[bytes, bytes]]:

@@ -20,7 +20,7 @@ COLUMNS = ("open", "high", "low", "close", "volume")
 CACHE_BYTES = 256 * 1024 * 1024
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Bars:
     """One dataset: immutable columns of n bars, and indicators over them.
 
@@ -64,6 +64,9 @@ class Bars:
 
     def __len__(self) -> int:
         return self.timestamp.size
+
+    def __repr__(self) -> str:
+        return f"Bars({self.symbol} {self.timeframe}, {len(self):,} bars, {self.calendar})"
 
     def __reduce__(self) -> tuple[Callable[..., Bars], tuple[object, ...]]:
         """Travels without its cache."""

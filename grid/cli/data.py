@@ -181,6 +181,8 @@ def _mapping(columns: Sequence[str]) -> dict[str, str]:
 
 def _chosen(bars: OhlcvStore, symbols: Sequence[str]) -> list[DatasetKey]:
     keys = bars.datasets()
+    if not keys and not bars.strays():
+        raise BadInput(f"{bars.provider.uri} holds no bars: name another store with --store, or import some.")
     for symbol in symbols:
         folder_of(symbol)
         if all(key.symbol != symbol for key in keys):

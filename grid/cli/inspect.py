@@ -22,6 +22,7 @@ from grid.cli.tables import (
     render_leaders,
     store_option,
     text_of,
+    without_constants,
 )
 from grid.documents import plain, trade_records
 from grid.engine.metrics import METRICS
@@ -99,7 +100,8 @@ def top(
     """The leaderboard of a session."""
     session = Session.open(session_id, store)
     rows = point_rows(session, n) if points else leader_rows(session, n)
-    emit(rows, as_json, lambda console: _render_rows(console, rows, "Nobody leads yet."))
+    shown = without_constants(session, rows)
+    emit(rows, as_json, lambda console: _render_rows(console, shown, "Nobody leads yet."))
 
 
 def export(
@@ -144,8 +146,8 @@ def _line(sessions: SessionStore, entry: dict[str, Any]) -> dict[str, Any]:
     """A session that is done says all in its entry; the metadata of any other is read."""
     if entry["status"] not in (INCOMPLETE, DAMAGED) and "datasets" in entry:
         trials = entry["trials"]
-        told = {"datasets": entry["datasets"], "trials": trials["count"], "status": entry["status"]}
-        named = {"session_id": entry["session_id"], "strategy": entry["strategy"]}
+        told = {"datasets": entry["datasets"], "trials": trials["count"]}
+        named = {"session_id": entry["session_id"], "status": entry["status"], "strategy": entry["strategy"]}
         return {**named, **told, "failed": trials["failed"], "seconds": entry["seconds"]}
     return _line_of(Session(SessionFolder(sessions.provider, entry["session_id"])))
 
@@ -156,13 +158,13 @@ def _line_of(session: Session) -> dict[str, Any]:
     except (BadInput, BadData) as error:
         status = "damaged" if isinstance(error, BadData) else "never begun"
         nothing = dict.fromkeys(("strategy", "datasets", "trials"))
-        return {"session_id": session.id, **nothing, "status": status, "failed": None, "seconds": None}
+        return {"session_id": session.id, "status": status, **nothing, "failed": None, "seconds": None}
     return {
         "session_id": session.id,
+        "status": session.status,
         "strategy": facts["strategy"],
         "datasets": len(facts["datasets"]),
         "trials": facts["trials"]["count"],
-        "status": session.status,
         "failed": facts.get("failed"),
         "seconds": facts.get("seconds"),
     }

@@ -88,9 +88,17 @@ def failure_text(session: Session) -> str:
 def leader_rows(session: Session, n: int) -> list[dict[str, Any]]:
     """The best trials with their parameters and the metrics people look at first."""
     top = session.top(n)
-    metrics = dict.fromkeys((session.sweep.objective.metric, *SHOWN))
-    names = ["trial_id", "symbol", "timeframe", *session.points.names, *metrics]
+    objective = session.sweep.objective.metric
+    names = dict.fromkeys(["trial_id", "symbol", "timeframe", objective, *session.points.names, *SHOWN])
     return [] if top is None else [{name: row[name] for name in names} for row in top.to_pylist()]
+
+
+def without_constants(session: Session, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows for a narrow screen: without parameters of one value, and without the only timeframe."""
+    constant = {name for name, dimension in session.sweep.space.items() if len(dimension.axis()) == 1}
+    if len({key.timeframe for key in session.datasets}) == 1:
+        constant.add("timeframe")
+    return [{name: value for name, value in row.items() if name not in constant} for row in rows]
 
 
 def held_rows(session: Session) -> list[dict[str, Any]]:
@@ -104,7 +112,7 @@ def held_rows(session: Session) -> list[dict[str, Any]]:
 
 def point_rows(session: Session, n: int) -> list[dict[str, Any]]:
     """The best points across datasets."""
-    return [{"point": p["point"], **p["parameters"], "score": p["score"], **p["scores"]} for p in session.top_points(n)]
+    return [{"point": p["point"], "score": p["score"], **p["parameters"], **p["scores"]} for p in session.top_points(n)]
 
 
 def render_leaders(console: Console, session: Session, n: int) -> None:
@@ -112,13 +120,13 @@ def render_leaders(console: Console, session: Session, n: int) -> None:
     objective = session.sweep.objective
     goal = f"{'highest' if objective.descending else 'lowest'} {objective.metric}"
     require = f" with {' and '.join(objective.require)}" if objective.require else ""
-    rows = leader_rows(session, n)
+    rows = without_constants(session, leader_rows(session, n))
     if not rows:
         console.print(f"No trial has a {objective.metric}{require}.")
     else:
         print_table(console, f"Best trials: {goal}{require}", rows)
     if len(session.datasets) > 1 and session.status == "done":
-        points = point_rows(session, min(n, 5))
+        points = without_constants(session, point_rows(session, min(n, 5)))
         if points:
             console.print()
             title = f"Best points: {goal}, {objective.across} of {len(session.datasets)} datasets"

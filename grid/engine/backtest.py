@@ -1,6 +1,6 @@
 """The engine of one dataset, and the result of one backtest: the manners around the kernel."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from grid.engine import kernel
 from grid.engine.execution import Execution, Rules, rules
 from grid.engine.metrics import METRICS
+from grid.errors import BadInput
 from strategies import Bars, SignalError, Signals, Strategy
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Engine:
         return found
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Backtest:
     """One trial in full.
 
@@ -105,8 +106,12 @@ class Backtest:
     cash: float
     row: Floats
     blocks: Floats
-    trade_rows: Floats = field(repr=False)
-    curve: Floats = field(repr=False)
+    trade_rows: Floats
+    curve: Floats
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={self.metrics[name]:.4g}" for name in ("total_return", "sharpe", "total_trades"))
+        return f"Backtest({self.bars!r}, {shown})"
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -143,8 +148,15 @@ class Backtest:
 def backtest(bars: Bars, strategy: Strategy, execution: Execution | None = None, **settings: Any) -> Backtest:
     """Backtest one strategy: `backtest(bars, SmaCross(fast=5, slow=20), fee=0.001)`.
 
-    `settings` are fields of `Execution`, for the common case of changing one or two.
+    `settings` are fields of `Execution`, for the common case of changing one or two. Raises BadInput for anything but
+    Bars and a strategy with its parameters.
     """
+    if not isinstance(bars, Bars):
+        raise BadInput(f"backtest takes Bars, such as grid.load_bars(...) gives, and no {type(bars).__name__}.")
+    if not isinstance(strategy, Strategy):
+        raise BadInput(
+            f"backtest takes a strategy with its parameters, such as SmaCross(fast=5), and not {strategy!r}."
+        )
     given = {} if execution is None else execution.model_dump()
     model = Execution(**{**given, **settings})
     return Engine(bars, model).backtest(strategy.signals(bars))

@@ -66,10 +66,10 @@ def test_ls(desk: Desk):
     first, second = desk.session(), desk.session("--set", "strategy=mine:Fussy")
     assert [(row["session_id"], row["failed"]) for row in desk.grid("ls", "--json").json()] == [(first, 0), (second, 4)]
     head, *lines = desk.grid("ls").out.splitlines()
-    assert head.split() == ["session", "id", "strategy", "datasets", "trials", "status", "failed", "seconds"]
+    assert head.split() == ["session", "id", "status", "strategy", "datasets", "trials", "failed", "seconds"]
     assert [line.split()[:5] for line in lines] == [
-        [first, "sma_cross", "2", "12", "done"],
-        [second, "mine:Fussy", "2", "12", "done"],
+        [first, "done", "sma_cross", "2", "12"],
+        [second, "done", "mine:Fussy", "2", "12"],
     ]
 
 
@@ -221,7 +221,7 @@ def test_tables_fit_the_width(desk: Desk, monkeypatch: pytest.MonkeyPatch, width
     outputs = [desk.run().out, desk.grid("show", "latest", "--trial", "0").out, desk.grid("strategies").out]
     for out in outputs:
         assert max(map(len, out.splitlines())) <= int(width)
-    assert ("a wider terminal" in outputs[0]) == (width == "80")
+    assert ("a wider terminal" in outputs[1]) == (width == "80")
 
 
 def test_a_process_of_its_own(desk: Desk):

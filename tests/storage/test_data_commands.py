@@ -198,7 +198,7 @@ def test_check_tells_files_that_belong_to_no_dataset(commands):
 
 
 def test_check_of_unknown_names(commands):
-    with pytest.raises(BadInput, match=r"There are no bars of IBM in .*; it holds nothing"):
+    with pytest.raises(BadInput, match=r"holds no bars: name another store with --store, or import some"):
         commands.out("check", "--symbol", "IBM")
     with pytest.raises(BadData, match="Calendar 'X' is unknown"):
         commands.out("check", "--calendar", "X")
