@@ -181,8 +181,9 @@ class Driver:
             ready, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0, fetch_local=False)
         else:
             ready = []
-        for reference in [r for r in ready if r in self._attempts]:
-            self._take_in(reference)
+        for reference in ready:
+            if reference in self._attempts:  # a lost worker takes its other units with it
+                self._take_in(reference)
 
     def _take_in(self, reference: Any) -> None:
         attempt, batch = self._attempts.pop(reference)

@@ -48,7 +48,8 @@ def main() -> None:
             "## The grid on two cores",
             "",
             "`sma_cross` sweeps. Plain: two processes that evaluate and encode the same units with no grid around "
-            "them. Both times include starting the workers; Ray itself was running.",
+            "them. Busy: seconds inside units / (wall x 2 cores). All times include starting the workers; Ray itself "
+            "was running.",
             "",
             *grid,
             *(["", "## Small trials in other tools", "", *tools] if tools else []),

@@ -155,6 +155,7 @@ class TestS3Provider(RacingProcesses, ProviderContract):
 
 
 @pytest.mark.s3
+@pytest.mark.slow  # each part of it has a short test of its own
 class TestCachedS3Provider(TestS3Provider):
     """As the bars of a sweep are read."""
 
