@@ -19,7 +19,7 @@ from storage.providers import provider_for
 
 CANARIES = 20
 CHUNK = 20
-SAMPLE = 2_000
+SAMPLE = 200
 REHEARSAL_S = 0.5
 """What timing the first trials may take in all, one chunk on each dataset at least."""
 

@@ -53,7 +53,7 @@ class Deadly(Strategy):
         return cross(bars.sma(self.fast), bars.sma(50))
 
     def _another_life(self) -> bool:
-        if "ray" not in str(Path("/proc/self/cmdline").read_bytes()):
+        if not Path("/proc/self/cmdline").read_bytes().startswith(b"ray::"):
             return False  # the driver rehearses the same trials and is not what this test is about
         used = Path(self.folder)
         if len(list(used.iterdir())) >= self.lives:
