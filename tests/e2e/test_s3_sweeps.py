@@ -68,7 +68,7 @@ def test_a_sweep_is_run_listed_and_shown(sweep, proxy, local_rows):
     assert of_bars["GET"] <= files  # each once, for the rehearsal, the sweep and its leaders
     assert spent["PUT"] <= 16  # two of them the heartbeat's first and last, one the log's
     assert spent["LIST"] <= 14
-    assert spent["GET"] - of_bars["GET"] <= 16
+    assert spent["GET"] - of_bars["GET"] <= 18
     assert of_bars["HEAD"] <= 4 * files
     store = sweep["results"]["store"]
     for words, most in ((("ls",), 2), (("top", session.id), 5), (("show", session.id), 6)):
