@@ -69,7 +69,7 @@ def test_a_sweep_is_run_listed_and_shown(sweep, proxy, local_rows):
     assert spent["PUT"] <= 16  # two of them the heartbeat's first and last, one the log's
     assert spent["LIST"] <= 14
     assert spent["GET"] - of_bars["GET"] <= 18
-    assert of_bars["HEAD"] <= 4 * files
+    assert of_bars["HEAD"] <= 5 * files
     store = sweep["results"]["store"]
     for words, most in ((("ls",), 2), (("top", session.id), 5), (("show", session.id), 6)):
         proxy.seen.clear()
