@@ -19,7 +19,7 @@ from tests.services.seaweed import seaweed
 
 from .made import store_bars
 
-ROUNDS, WRITERS, COMMITS, SESSIONS = 7, 6, 15, 10_000
+ROUNDS, WRITERS, COMMITS, SESSIONS = 7, 6, 15, 1_000
 PART = os.urandom(20_000)
 SPAWN = multiprocessing.get_context("spawn")
 
