@@ -51,7 +51,7 @@ format: .venv/dev  ## put the code into shape
 bench: .venv/bench   ## measure and rewrite docs/benchmarks.md (minutes; wants a quiet machine)
 	$(BIN)/python -m tests.benchmarks
 
-PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 requirements: .venv/dev  ## resolve the pins again
 	$(PIN) --all-extras pyproject.toml --output-file requirements/bench.txt

@@ -48,7 +48,8 @@ def main() -> None:
             "## The grid on two cores",
             "",
             "`sma_cross` sweeps. Plain: two processes that evaluate and encode the same units with no grid around "
-            "them. Busy: seconds inside units / (wall x 2 cores). All times include starting the workers; Ray itself "
+            "them. Busy: wall seconds inside units / (wall x 2 cores); a worker's wait for its bars counts, so compare "
+            "the two walls and not this column. All times include starting the workers; Ray itself "
             "was running.",
             "",
             *grid,
