@@ -67,7 +67,17 @@ class AggregatorActor(Aggregator):
         super().__init__(SessionFolder(provider_for(store), session_id), objective, keep)
 
 
-@ray.remote(num_cpus=0, max_retries=5)
-def load(sweep: dict[str, Any], datasets: Sequence[DatasetKey], dataset: int) -> LoadedBars:
-    """Bars as the value of a task, so that Ray can make them again when the node that holds them is lost."""
-    return reopen(Sweep.model_validate(sweep), datasets).load(dataset)
+@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=5)
+class Loader:
+    """Reads bars for all workers, in one process that stays warm: a task of its own for each dataset would start a
+    process each time, at a second of CPU. Bars are the value of a call that may be repeated, so that Ray makes them
+    again, in a successor if need be, when the node that holds them is lost.
+    """
+
+    def __init__(self, sweep: dict[str, Any], datasets: Sequence[DatasetKey]) -> None:
+        pa.set_cpu_count(1)
+        self._resolved = reopen(Sweep.model_validate(sweep), datasets)
+
+    def load(self, dataset: int) -> LoadedBars:
+        """The bars of a dataset."""
+        return self._resolved.load(dataset)

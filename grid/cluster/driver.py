@@ -1,5 +1,6 @@
 """The driver: feeds workers, takes their batches in, and keeps both going."""
 
+import itertools
 import logging
 import os
 import time
@@ -8,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import ray
-from ray.exceptions import ObjectLostError, RayTaskError
+from ray.exceptions import ActorUnavailableError, ObjectLostError, RayTaskError
 
 from grid.aggregate import retries_of
-from grid.cluster.actors import Done, Worker, load
+from grid.cluster.actors import Done, Loader, Worker
 from grid.cluster.collect import GONE, WAIT_S, Collector, cause_of, last_line, named, optioned
 from grid.cluster.connect import check_versions, running_versions
 from grid.dispatch import Attempt, Dispatcher
@@ -28,6 +29,7 @@ RESIZE_EVERY_S = 2.0
 TELL_EVERY_S = 1.0
 PATIENCE_S = 30.0
 """Without any worker for so long, the log says what that may mean."""
+BARS_LOST = (ObjectLostError, ActorUnavailableError)
 MOST_STILLBORN = 3
 """Workers that die before they say hello, one after the other and none better, before the sweep is called off."""
 DRIVER_CPUS_VARIABLE = "GRID_DRIVER_CPUS"
@@ -52,8 +54,11 @@ class Driver:
         self._own_cpus = float(os.environ.get(DRIVER_CPUS_VARIABLE, "0"))
         self._attempts: dict[Any, tuple[Attempt, Any]] = {}
         self._collector = Collector(work, watch)
+        self._loader = optioned(Loader, name=named(work, "loader")).remote(self._spec, self._keys)
         self._bars: dict[int, Any] = {}
         self._resized = 0.0
+        for first in itertools.islice(self._resolved.plan.units(lambda _: 1, done), 1):
+            self._bars_of(first.dataset)  # while the workers start
 
     def run(self) -> None:
         """Until everything is committed, or until asked to stop and what was begun is committed."""
@@ -71,7 +76,7 @@ class Driver:
         finally:
             self._tell(last=True)
             self._work.account.hold(0)
-            for actor in self._actors.values():
+            for actor in (*self._actors.values(), self._loader):
                 ray.kill(actor)
             self._collector.close()
 
@@ -168,7 +173,7 @@ class Driver:
         if dataset not in self._bars:
             key = self._keys[dataset]
             title = f"{self._work.folder.session_id} bars of {key.symbol} {key.timeframe}"
-            self._bars[dataset] = load.options(name=title).remote(self._spec, self._keys, dataset)
+            self._bars[dataset] = self._loader.load.options(name=title).remote(dataset)
             self._work.observer.read(self._resolved.bytes_of(dataset))
         return self._bars[dataset]
 
@@ -189,14 +194,14 @@ class Driver:
         attempt, batch = self._attempts.pop(reference)
         try:
             done: Done = ray.get(reference)
-        except GONE as error:
-            self._lose(attempt.worker, f"its worker died ({type(error).__name__})")
-            return
-        except RayTaskError as error:
-            if not isinstance(error.cause, ObjectLostError):
+        except RayTaskError as error:  # first: one that a worker met may be of the kinds below as well
+            if not isinstance(error.cause, BARS_LOST):
                 raise cause_of(error) from None
             self._bars.pop(attempt.unit.dataset, None)
             self._dispatcher.failed(attempt, "its bars were lost", time.monotonic())
+            return
+        except GONE as error:
+            self._lose(attempt.worker, f"its worker died ({type(error).__name__})")
             return
         self._dispatcher.finished(attempt, done.seconds, time.monotonic(), done.rows)
         self._work.observer.worked(done.seconds)
