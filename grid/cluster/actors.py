@@ -47,8 +47,9 @@ class Worker:
     @ray.method(num_returns=2)
     def evaluate(self, unit: WorkUnit, bars: "list[ray.ObjectRef[LoadedBars]]") -> tuple[Done, ResultBatch]:
         """Backtest a unit. `bars` holds a reference, in a list so that it is fetched once and not with every call."""
+        loaded = self._loaded(unit.dataset, bars[0])
         began = time.perf_counter()
-        batch = self._evaluator.evaluate(unit, self._loaded(unit.dataset, bars[0]))
+        batch = self._evaluator.evaluate(unit, loaded)
         return Done(time.perf_counter() - began, batch.rows), batch
 
     def _loaded(self, dataset: int, reference: "ray.ObjectRef[LoadedBars]") -> LoadedBars:
