@@ -280,7 +280,12 @@ def choose(executor: str, metadata: Mapping[str, Any], left: int, resolved: Reso
     cpus = resolved.sweep.cluster.cpus or cpus_here()
     trials = left * metadata["trials"]["count"] / max(metadata["trials"]["numbers"], 1)
     seconds = trials * sum(d["seconds_per_trial"] for d in metadata["datasets"]) / len(metadata["datasets"])
-    return "serial" if seconds < RAY_START_S + seconds / cpus else "ray"
+    return sooner(seconds, cpus)
+
+
+def sooner(cpu_seconds: float, cpus: int) -> str:
+    """Where so much work is done sooner: serial, or on a Ray that has to be started."""
+    return "serial" if cpu_seconds < RAY_START_S + cpu_seconds / cpus else "ray"
 
 
 def _sweep_of(given: Sweep | Mapping[str, Any] | str | Path) -> Sweep:
