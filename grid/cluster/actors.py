@@ -67,7 +67,10 @@ class AggregatorActor(Aggregator):
         super().__init__(SessionFolder(provider_for(store), session_id), objective, keep)
 
 
-@ray.remote(num_cpus=0, max_retries=5)
+@ray.remote(num_cpus=0, max_retries=0)
 def load(sweep: dict[str, Any], datasets: Sequence[DatasetKey], dataset: int) -> LoadedBars:
-    """Bars as the value of a task, so that Ray can make them again when the node that holds them is lost."""
+    """Bars as the value of a task, which workers of a node share in memory.
+
+    Not retried by Ray, whose retries after running out of memory have no bound: the driver loads them again.
+    """
     return reopen(Sweep.model_validate(sweep), datasets).load(dataset)
