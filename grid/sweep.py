@@ -22,7 +22,7 @@ from grid.budget import cpus_here
 from grid.documents import finish
 from grid.errors import BadInput, Refused, nearest
 from grid.evaluate import Evaluator
-from grid.heartbeat import Heartbeat, refuse_second_driver
+from grid.heartbeat import Heartbeat, read_beat, refuse_second_driver
 from grid.observe import Observer
 from grid.pace import Pace
 from grid.rehearse import Rehearsal, rehearse
@@ -178,6 +178,7 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None 
             "sweep": sweep.model_dump(mode="json"),
             "datasets": rehearsal.datasets,
             "trials": {"count": count.trials, "exact": count.exact, "numbers": resolved.plan.total},
+            "deadly": rehearsal.deadly,
             "engine": ENGINE_VERSION,
             "strategy_source": resolved.strategy.source_hash(),
             "versions": versions(),
@@ -204,6 +205,7 @@ def carry_on(session: Session, resolved: ResolvedSweep, executor: str, watch: Wa
     account = Account(watch.limits, resolved.sweep.cluster.price_per_cpu_hour)
     observer = Observer(watch.telemetry, resolved.sweep.strategy, account, session.ledger.progress())
     work = Work(resolved, session.folder, pace, account, observer)
+    executor = choose(executor, session, resolved)
     asked = watch.stopping
     watch = replace(watch, stopping=lambda: asked() or account.over() is not None)
     with logs.kept(session.folder) as kept, Heartbeat(session.folder, observer.beat, [kept.store]).beating():
@@ -218,9 +220,8 @@ def _work_off(session: Session, work: Work, executor: str, watch: Watch) -> Sess
     left = work.resolved.plan.total - session.ledger.done.total()
     began = time.monotonic()
     if left:
-        chosen = choose(executor, session.metadata, left, work.resolved)
-        log.info("session %s: %d trial numbers to do, %s executor", session.id, left, chosen)
-        if chosen == "serial":
+        log.info("session %s: %d trial numbers to do, %s executor", session.id, left, executor)
+        if executor == "serial":
             run_serial(work, watch)
         else:
             use_token()
@@ -271,12 +272,18 @@ def check_executor(executor: str) -> None:
         raise BadInput(f"there is no executor {executor!r}{nearest(executor, EXECUTORS)}; it is auto, serial or ray.")
 
 
-def choose(executor: str, metadata: Mapping[str, Any], left: int, resolved: ResolvedSweep) -> str:
-    """serial or ray: what was asked for, or by `auto` what is done sooner."""
+def choose(executor: str, session: Session, resolved: ResolvedSweep) -> str:
+    """serial or ray: what was asked for, or by `auto` what is done sooner.
+
+    Where a trial may kill its process or never end it is Ray, whose workers can be done without: the rehearsal met
+    one, or the last driver of the session did not end by itself. Asked before this driver gives signs of life.
+    """
     if executor != "auto":
         return executor
-    if resolved.sweep.cluster.address is not None:
+    metadata, beat = session.metadata, read_beat(session.folder)
+    if resolved.sweep.cluster.address is not None or metadata.get("deadly") or (beat is not None and beat.died_at_work):
         return "ray"
+    left = resolved.plan.total - session.ledger.done.total()
     cpus = resolved.sweep.cluster.cpus or cpus_here()
     trials = left * metadata["trials"]["count"] / max(metadata["trials"]["numbers"], 1)
     seconds = trials * sum(d["seconds_per_trial"] for d in metadata["datasets"]) / len(metadata["datasets"])

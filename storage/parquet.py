@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.errors import BadData
+from storage.errors import BadData, printable
 from storage.providers import StorageProvider
 from storage.schema import NUMBERS, timestamps, when
 
@@ -83,8 +83,8 @@ def size_of(provider: StorageProvider, path: str) -> int:
 def _readable(provider: StorageProvider, path: str) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+    except (pa.ArrowException, OSError, KeyError, UnicodeDecodeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise BadData(
-            f"{provider.uri}/{path} is no readable Parquet file of bars, it may be damaged ({reason})."
+            f"{provider.uri}/{path} is no readable Parquet file of bars, it may be damaged ({printable(first)})."
         ) from error

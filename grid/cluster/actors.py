@@ -68,11 +68,10 @@ class AggregatorActor(Aggregator):
         super().__init__(SessionFolder(provider_for(store), session_id), objective, keep)
 
 
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=5)
+@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
 class Loader:
     """Reads bars for all workers, in one process that stays warm: a task of its own for each dataset would start a
-    process each time, at a second of CPU. Bars are the value of a call that may be repeated, so that Ray makes them
-    again, in a successor if need be, when the node that holds them is lost.
+    process each time, at a second of CPU. What it returns, the workers of a node share in memory.
     """
 
     def __init__(self, sweep: dict[str, Any], datasets: Sequence[DatasetKey]) -> None:
