@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,12 @@ DATASETS_KEPT = 2
 
 @dataclass(frozen=True)
 class Done:
-    """What the driver learns of a unit: how long it took and how many rows it gave."""
+    """What the driver learns of a unit: how long it took, how many rows it gave, and what reading its bars took
+    (`LoadedBars.read`)."""
 
     seconds: float
     rows: int
+    read: Mapping[str, int]
 
 
 @ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
@@ -48,8 +50,9 @@ class Worker:
     def evaluate(self, unit: WorkUnit, bars: "list[ray.ObjectRef[LoadedBars]]") -> tuple[Done, ResultBatch]:
         """Backtest a unit. `bars` holds a reference, in a list so that it is fetched once and not with every call."""
         began = time.perf_counter()
-        batch = self._evaluator.evaluate(unit, self._loaded(unit.dataset, bars[0]))
-        return Done(time.perf_counter() - began, batch.rows), batch
+        loaded = self._loaded(unit.dataset, bars[0])
+        batch = self._evaluator.evaluate(unit, loaded)
+        return Done(time.perf_counter() - began, batch.rows, loaded.read), batch
 
     def _loaded(self, dataset: int, reference: "ray.ObjectRef[LoadedBars]") -> LoadedBars:
         if dataset not in self._bars:
@@ -68,6 +71,6 @@ class AggregatorActor(Aggregator):
 
 
 @ray.remote(num_cpus=0, max_retries=5)
-def load(sweep: dict[str, Any], datasets: Sequence[DatasetKey], dataset: int) -> LoadedBars:
+def load(sweep: dict[str, Any], datasets: Sequence[DatasetKey], dataset: int, fingerprint: str) -> LoadedBars:
     """Bars as the value of a task, so that Ray can make them again when the node that holds them is lost."""
-    return reopen(Sweep.model_validate(sweep), datasets).load(dataset)
+    return reopen(Sweep.model_validate(sweep), datasets).load_same(dataset, fingerprint)

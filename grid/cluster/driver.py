@@ -10,7 +10,6 @@ from typing import Any
 import ray
 from ray.exceptions import ObjectLostError, RayTaskError
 
-from grid.aggregate import retries_of
 from grid.cluster.actors import Done, Worker, load
 from grid.cluster.collect import GONE, WAIT_S, Collector, cause_of, last_line, named, optioned
 from grid.cluster.connect import check_versions, running_versions
@@ -53,6 +52,8 @@ class Driver:
         self._attempts: dict[Any, tuple[Attempt, Any]] = {}
         self._collector = Collector(work, watch)
         self._bars: dict[int, Any] = {}
+        self._unread: set[int] = set()
+        self._retries_before = work.folder.provider.retries
         self._resized = 0.0
 
     def run(self) -> None:
@@ -168,8 +169,9 @@ class Driver:
         if dataset not in self._bars:
             key = self._keys[dataset]
             title = f"{self._work.folder.session_id} bars of {key.symbol} {key.timeframe}"
-            self._bars[dataset] = load.options(name=title).remote(self._spec, self._keys, dataset)
-            self._work.observer.read(self._resolved.bytes_of(dataset))
+            wanted = self._work.fingerprint(dataset)
+            self._bars[dataset] = load.options(name=title).remote(self._spec, self._keys, dataset, wanted)
+            self._unread.add(dataset)
         return self._bars[dataset]
 
     def _wait(self) -> None:
@@ -200,6 +202,9 @@ class Driver:
             return
         self._dispatcher.finished(attempt, done.seconds, time.monotonic(), done.rows)
         self._work.observer.worked(done.seconds)
+        if attempt.unit.dataset in self._unread:  # several workers share what was read once
+            self._unread.remove(attempt.unit.dataset)
+            self._work.observer.read(done.read)
         self._collector.take(attempt.unit, batch)
 
     def _lose(self, worker: str, reason: str, cause: str = "worker_died") -> None:
@@ -234,5 +239,5 @@ class Driver:
             self._told = now
             observer.units({**self._dispatcher.states(), "uncommitted": self._collector.count})
             observer.attempts(self._dispatcher.attempts)
-            observer.retried("driver", retries_of(self._work.folder.provider))
+            observer.retried("driver", self._work.folder.provider.retries - self._retries_before)
             observer.spent()
