@@ -130,6 +130,12 @@ class SessionFolder:
             yield record
             n += 1
 
+    def commit_numbers(self) -> list[int]:
+        """The numbers of all records that are there, ascending; one LIST."""
+        paths = self.provider.list(self._path("commits"))
+        found = [re.fullmatch(r"(\d{10})\.json", path.rpartition("/")[2]) for path in paths]
+        return sorted(int(match[1]) for match in found if match)
+
     def write_document(self, name: str, content: Any) -> None:
         """Put a JSON document (`metadata.json`, ...) into the session's folder, replacing it."""
         self.provider.write(self._path(name), encode_json(content))
@@ -203,7 +209,7 @@ class SessionStore:
 
         Costs a listing, `index.json`, and a read or two of each session that is not done or not in it.
         """
-        return list(self._entries(self._indexed() or {}).values())
+        return list(self._entries(self.indexed() or {}).values())
 
     def render_index(self) -> None:
         """Bring `index.json`, the view of all sessions for older readers, up to the catalog and the summaries.
@@ -211,7 +217,7 @@ class SessionStore:
         Of several renderers the last one sees all that was announced or summarised before the others began: each
         looks again after it has written, and writes again when there is more.
         """
-        shown = self._indexed()
+        shown = self.indexed()
         while shown != (entries := self._entries(shown or {})):
             listed = list(entries.values())
             self.provider.write(INDEX, encode_json({"sessions": listed, "sha256": _digest(listed)}))
@@ -226,8 +232,8 @@ class SessionStore:
             return False
         return True
 
-    def _indexed(self) -> dict[str, dict[str, Any]] | None:
-        """The sessions in `index.json`; None where it is absent, or not as it was written here."""
+    def indexed(self) -> dict[str, dict[str, Any]] | None:
+        """By id, the sessions in `index.json`; None where it is absent, or not as it was written here."""
         try:
             content = json.loads(self.provider.read(INDEX))
             intact = content["sha256"] == _digest(content["sessions"])
@@ -243,6 +249,10 @@ class SessionStore:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             read = dict(zip(missing, pool.map(lambda s: self._entry(s, known.get(s)), missing), strict=True))
         return {session_id: read.get(session_id) or known[session_id] for session_id in ids}
+
+    def entry(self, session_id: str) -> dict[str, Any]:
+        """What is known of one session, from its own files."""
+        return self._entry(session_id, None)
 
     def _entry(self, session_id: str, known: dict[str, Any] | None) -> dict[str, Any]:
         entry = {"session_id": session_id, "status": INCOMPLETE, "metrics": {}}

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -27,6 +28,7 @@ class BarsOnCluster:
         self._bars: dict[int, Any] = {}
         self._loader = self._start()
         self._readers: dict[int, Any] = {}
+        self._unread: set[int] = set()
         self._loading: dict[int, float] = {}
         self._losses: Counter[int] = Counter()
 
@@ -37,10 +39,11 @@ class BarsOnCluster:
         if dataset not in self._bars:
             key = self._keys[dataset]
             title = f"{self._work.folder.session_id} bars of {key.symbol} {key.timeframe}"
-            self._bars[dataset] = self._loader.load.options(name=title).remote(dataset)
+            wanted = self._work.fingerprint(dataset)
+            self._bars[dataset] = self._loader.load.options(name=title).remote(dataset, wanted)
             self._readers[dataset] = self._loader
             self._loading[dataset] = time.monotonic()
-            self._work.observer.read(self._work.resolved.bytes_of(dataset))
+            self._unread.add(dataset)
         return self._bars[dataset]
 
     def loading(self) -> list[int]:
@@ -52,8 +55,11 @@ class BarsOnCluster:
                 self.lost(dataset, self._bars[dataset], f"loading them took longer than {LONGEST_LOAD_S:.0f} s")
         return list(self._loading)
 
-    def proved(self, dataset: int) -> None:
-        """A unit on these bars was finished."""
+    def proved(self, dataset: int, read: Mapping[str, int]) -> None:
+        """A unit on these bars was finished; `read` is what reading them took, which several workers share."""
+        if dataset in self._unread:
+            self._unread.remove(dataset)
+            self._work.observer.read(read)
         self._losses.pop(dataset, None)
 
     def lost(self, dataset: int, bars: Any, reason: str) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
-from grid.aggregate import retries_of
 from grid.cluster.actors import Done, Worker
 from grid.cluster.bars import BARS_LOST, BarsOnCluster
 from grid.cluster.collect import GONE, WAIT_S, Collector, cause_of, last_line, named, optioned
@@ -65,6 +64,7 @@ class Driver:
         self._attempts: dict[Any, Sent] = {}
         self._collector = Collector(work, watch)
         self._bars = BarsOnCluster(work, self._spec, self._keys)
+        self._retries_before = work.folder.provider.retries
         self._resized = 0.0
         for first in itertools.islice(self._resolved.plan.units(lambda _: 1, done), 1):
             self._bars.of(first.dataset, set())  # while the workers start
@@ -204,7 +204,7 @@ class Driver:
             self._lose(attempt.worker, f"its worker died ({type(error).__name__})")
             return
         self._dispatcher.finished(attempt, done.seconds, time.monotonic(), done.rows)
-        self._bars.proved(unit.dataset)
+        self._bars.proved(unit.dataset, done.read)
         self._work.observer.worked(done.seconds)
         self._collector.take(unit, sent.batch)
 
@@ -243,5 +243,5 @@ class Driver:
             self._told = now
             observer.units({**self._dispatcher.states(), "uncommitted": self._collector.count})
             observer.attempts(self._dispatcher.attempts)
-            observer.retried("driver", retries_of(self._work.folder.provider))
+            observer.retried("driver", self._work.folder.provider.retries - self._retries_before)
             observer.spent()

@@ -234,8 +234,16 @@ def test_a_local_write_that_fails_leaves_no_trace(tmp_path, monkeypatch):
 def test_leftovers_of_a_killed_writer_are_not_shown(tmp_path):
     provider = LocalProvider(tmp_path)
     (tmp_path / ".tmp-0123").write_bytes(b"part")
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/.tmp-4567").write_bytes(b"part")
+    os.utime(tmp_path / "a/b/.tmp-4567", (1, 1))
     provider.write(".hidden", b"")
-    assert provider.list() == [".hidden"]
+    assert provider.list() == list(provider.tags()) == [".hidden"]
+    assert provider.leftovers(0.0) == [".tmp-0123", "a/b/.tmp-4567"]
+    assert provider.leftovers(3600.0) == ["a/b/.tmp-4567"]
+    provider.remove_leftover("a/b/.tmp-4567")
+    assert provider.leftovers(0.0) == [".tmp-0123"]
+    assert LocalProvider(tmp_path / "none").leftovers(0.0) == []
 
 
 @pytest.mark.parametrize("method", ["write", "create"])

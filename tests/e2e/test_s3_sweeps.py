@@ -10,8 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 import grid
+from grid import aggregate, heartbeat
 from grid.cli import app
 from grid.sweep import Watch
+from grid.telemetry import Telemetry
 from storage.providers import provider_for, s3_calls
 from storage.sessions import SessionStore
 from tests.e2e.sweeps import DATA, small
@@ -20,6 +22,13 @@ from tests.services.fault_proxy import Fault, fault_proxy
 pytestmark = pytest.mark.s3
 SPAWN = multiprocessing.get_context("spawn")
 SAVERS = 32
+BARS_LISTED = 9
+RESULTS = {"GET": 7, "PUT": 15, "LIST": 2, "DELETE": 1}
+READERS = {
+    ("ls",): {"GET": 1, "LIST": 1},
+    ("top", "ID"): {"HEAD": 1, "GET": 4},
+    ("show", "ID"): {"HEAD": 1, "GET": 4},
+}
 
 
 @pytest.fixture(scope="module")
@@ -60,22 +69,35 @@ def commands(*words):
     return json.loads(done.stdout)
 
 
-def test_a_sweep_is_run_listed_and_shown(sweep, proxy, local_rows):
-    session = grid.run(sweep, executor="serial")
+@pytest.fixture
+def timeless(monkeypatch):
+    """Nothing depends on how long it takes: one commit, and a heartbeat at the start and one at the end."""
+    monkeypatch.setattr(aggregate, "FLUSH_AFTER_S", 1e6)
+    monkeypatch.setattr(heartbeat, "EVERY_S", 1e6)
+
+
+@pytest.mark.usefixtures("timeless")
+def test_what_a_sweep_and_its_readers_ask_for(sweep, proxy, local_rows):
+    """Each request has its line in docs/storage.md."""
+    telemetry = Telemetry()
+    session = grid.run(sweep, executor="serial", watch=Watch(telemetry=telemetry))
+    spent, of_bars = proxy.verbs(), proxy.verbs("bars")
+    files = [f for s in ("AAPL", "IBM") for f in (DATA / s).rglob("*.parquet")]
+    assert of_bars == {"GET": len(files), "LIST": BARS_LISTED}
+    assert spent - of_bars == RESULTS
+    value = telemetry.prometheus.value
+    assert 0 < value("grid_read_bytes_total", tier="cache") <= sum(f.stat().st_size for f in files)
+    assert value("grid_read_bytes_total", tier="store") is None  # the rehearsal has fetched them before
+    assert value("grid_storage_retries_total") == 0
+    proxy.seen.clear()
     assert session.trials().equals(local_rows)
-    spent, of_bars = proxy.verbs(), proxy.verbs("/bars/")
-    files = len([f for s in ("AAPL", "IBM") for f in (DATA / s).rglob("*.parquet")])
-    assert of_bars["GET"] <= files  # each once, for the rehearsal, the sweep and its leaders
-    assert spent["PUT"] <= 16  # two of them the heartbeat's first and last, one the log's
-    assert spent["LIST"] <= 14
-    assert spent["GET"] - of_bars["GET"] <= 18
-    assert of_bars["HEAD"] <= 5 * files
+    assert len(session.top_points(3)) == 3
+    assert proxy.verbs() == {}  # what the session needed at its end is still known
     store = sweep["results"]["store"]
-    for words, most in ((("ls",), 2), (("top", session.id), 5), (("show", session.id), 6)):
+    for words, calls in READERS.items():
         proxy.seen.clear()
-        told = commands(*words, "--store", store)
-        assert told
-        assert sum(proxy.verbs().values()) <= most
+        assert commands(*(session.id if word == "ID" else word for word in words), "--store", store)
+        assert proxy.verbs() == calls
 
 
 def test_a_session_that_was_interrupted_is_resumed(sweep, local_rows):
@@ -104,10 +126,14 @@ def test_a_session_that_was_interrupted_is_resumed(sweep, local_rows):
 )
 def test_on_a_bad_day_the_rows_are_the_same_and_each_is_there_once(sweep, proxy, local_rows, monkeypatch, fault):
     monkeypatch.setattr(s3_calls, "LONGEST_PAUSE_S", 0.05)
-    proxy.faults = [fault]
-    session = grid.run(sweep, executor="serial", unit_size=40)
+    monkeypatch.setattr(aggregate, "FLUSH_ROWS", 1)
+    proxy.faults, telemetry = [fault], Telemetry()
+    session = grid.run(sweep, executor="serial", watch=Watch(telemetry=telemetry), unit_size=40)
     assert session.trials().equals(local_rows)
-    assert sum(proxy.verbs().values()) < 400
+    failed = sum(action != "none" for _, _, action in proxy.seen)
+    assert failed > 0
+    assert len(proxy.seen) - failed < 120  # no more than on a good day: each fault is one more request
+    assert (telemetry.prometheus.value("grid_storage_retries_total") or 0) <= failed
     proxy.faults = []
     log = list(session.folder.commits())
     ranges = sorted(r for record in log for part in record.parts for r in part.ranges)
