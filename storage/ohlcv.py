@@ -320,6 +320,9 @@ def _misplaced(table: pa.Table, key: DatasetKey, year: int) -> str | None:
         return "the file holds no bars; a file of the store has at least one"
     if _key_in(table) != key:
         return f"the rows are of {_key_in(table)}, but the folder is that of {key}"
+    ends = years_of(table.slice(0, 1))[0], years_of(table.slice(table.num_rows - 1))[0]
+    if ends == (year, year):  # the rows are in order, as has been checked
+        return None
     years = years_of(table)
     wrong = np.flatnonzero(years != year)
     return f"row {wrong[0] + 1} is of {years[wrong[0]]}, but the file is that of {year}" if len(wrong) else None

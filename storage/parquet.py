@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -37,19 +38,26 @@ def to_parquet(table: pa.Table) -> bytes:
 def decode(data: bytes, where: str) -> pa.Table:
     """All columns of a file, page checksums verified, rules not yet. Raises `BadData`, naming `where`.
 
-    Read on this thread alone: Arrow's threads may let go of `data` last, and abort a Python that is shutting down.
+    Decoded by several threads, from memory that is Arrow's own: one of its threads may let go of it last, and to let
+    go of a Python object while Python is shutting down would abort the process.
     """
     with _readable(where):
-        source = pa.BufferReader(data)
+        source = pa.BufferReader(_copied(data))
         file = pq.ParquetFile(
             source, page_checksum_verification=True, pre_buffer=False, read_dictionary=list(_DICTIONARIES)
         )
-        table = file.read(use_threads=False)
+        table = file.read()
         for index in range(table.num_columns):
             if pa.types.is_dictionary(table.schema.types[index]):
                 field = table.schema.field(index).with_type(pa.string())
                 table = table.set_column(index, field, _as_text(table.column(index)))
         return table
+
+
+def _copied(data: bytes) -> pa.Buffer:
+    own = pa.allocate_buffer(len(data))
+    np.frombuffer(own, np.uint8)[:] = np.frombuffer(data, np.uint8)
+    return own
 
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -83,7 +83,7 @@ class LocalProvider:
         with told("list", prefix, self.uri):
             if not top.is_dir():
                 return []
-            return sorted(path.relative_to(self.root).as_posix() for path in _files_below(top))
+            return sorted(_files_below(self.root, top))
 
     def stat(self, path: str) -> ObjectInfo:
         """See `StorageProvider.stat`: all taken from one open file, so it describes one state."""
@@ -142,8 +142,8 @@ class LocalProvider:
         with told("list", "", self.uri):
             if not self.root.is_dir():
                 return []
-            files = [path for path in _files_below(self.root, hidden=True) if path.stat().st_mtime <= latest]
-            return sorted(path.relative_to(self.root).as_posix() for path in files)
+            names = list(_files_below(self.root, self.root, hidden=True))
+            return sorted(name for name in names if (self.root / name).stat().st_mtime <= latest)
 
     def remove_leftover(self, name: str) -> None:
         """See `StorageProvider.remove_leftover`."""
@@ -201,9 +201,13 @@ def _tag_of(status: os.stat_result) -> ObjectTag:
     return ObjectTag(status.st_size, f"file:{status.st_ino}-{status.st_mtime_ns}")
 
 
-def _files_below(top: Path, hidden: bool = False) -> Iterator[Path]:
+def _files_below(root: Path, top: Path, hidden: bool = False) -> Iterator[str]:
+    """Paths below `root` of the files in `top`; as text throughout, since there may be very many."""
+
     def fail(error: OSError) -> None:
         raise error
 
     for folder, _, names in os.walk(top, onerror=fail, followlinks=True):
-        yield from (Path(folder, name) for name in names if name.startswith(HIDDEN) == hidden)
+        below = folder[len(str(root)) :].replace(os.sep, "/").lstrip("/")
+        start = f"{below}/" if below else ""
+        yield from (start + name for name in names if name.startswith(HIDDEN) == hidden)

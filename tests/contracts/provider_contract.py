@@ -212,7 +212,7 @@ class ProviderContract:
         provider.write("x", contents[0])
         seen = set()
         with self.replacing(provider, "x", contents):
-            until = time.monotonic() + 5
+            until = time.monotonic() + 120  # of which a loaded machine needs some to start the writer
             while len(seen) < 2 and time.monotonic() < until:
                 seen |= {provider.read("x") for _ in range(20)}
                 assert provider.list() == ["x"]

@@ -33,7 +33,7 @@ SPAWN = multiprocessing.get_context("spawn")
 def _create_each(provider: StorageProvider, paths: Sequence[str], data: bytes, barrier) -> list[bool]:
     won = []
     for path in paths:
-        barrier.wait(60)
+        barrier.wait(200)
         won.append(provider.create(path, data))
     return won
 
@@ -59,9 +59,9 @@ class RacingProcesses:
         ]
         for writer in writers:
             writer.start()
-        won = dict(answers.get(timeout=120) for _ in writers)
+        won = dict(answers.get(timeout=250) for _ in writers)
         for writer in writers:
-            writer.join(30)
+            writer.join(120)
         return [won[data] for data in contents]
 
     @contextmanager
@@ -73,7 +73,7 @@ class RacingProcesses:
             yield
         finally:
             stop.set()
-            writer.join(30)
+            writer.join(120)
         assert writer.exitcode == 0
 
 
@@ -211,7 +211,7 @@ class TestMemoryProvider(ProviderContract):
             yield
         finally:
             stop.set()
-            writer.join(30)
+            writer.join(120)
 
 
 def test_a_local_write_that_fails_leaves_no_trace(tmp_path, monkeypatch):

@@ -138,9 +138,9 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    ready.wait(10)
+    ready.wait(60)
     try:
         yield proxy
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(60)

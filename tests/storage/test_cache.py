@@ -33,7 +33,7 @@ class Logged(LocalProvider):
 
 
 def read_at_once(cached, barrier, answers):
-    barrier.wait(30)
+    barrier.wait(200)
     answers.put(len(cached.read("x")))
 
 
@@ -46,9 +46,9 @@ def test_of_many_processes_one_fetches(tmp_path):
     readers = [SPAWN.Process(target=read_at_once, args=(cached, barrier, answers)) for _ in range(6)]
     for reader in readers:
         reader.start()
-    assert [answers.get(timeout=60) for _ in readers] == [1000] * 6
+    assert [answers.get(timeout=250) for _ in readers] == [1000] * 6
     for reader in readers:
-        reader.join(30)
+        reader.join(120)
     assert len(list(log.iterdir())) == 1
 
 
@@ -77,7 +77,7 @@ def test_threads_fetch_once(inner, tmp_path):
     cached, barrier = cache_of(inner, tmp_path), threading.Barrier(8)
 
     def read(_):
-        barrier.wait(30)
+        barrier.wait(200)
         return cached.read("x")
 
     with ThreadPoolExecutor(8) as pool:

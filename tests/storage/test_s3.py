@@ -9,7 +9,7 @@ import pytest
 from storage.errors import NotFound, StorageError
 from storage.providers import S3Options, S3Provider, provider_for, s3_calls
 from tests.services.fault_proxy import Fault, fault_proxy
-from tests.services.seaweed import NO_LIST, READER, SECRET, WRITER
+from tests.services.seaweed import NO_LIST, NO_READ, READER, SECRET, WRITER
 
 pytestmark = pytest.mark.s3
 MANY = 6
@@ -155,7 +155,12 @@ class TestRefusals:
 
     @pytest.mark.parametrize(
         ("identity", "allowed", "denied"),
-        [(READER, ["read", "list"], ["write"]), (WRITER, ["write"], ["list"]), (NO_LIST, ["read", "write"], ["list"])],
+        [
+            (READER, ["read", "list"], ["write"]),
+            (WRITER, ["write"], ["list", "read"]),
+            (NO_LIST, ["read", "write"], ["list"]),
+            (NO_READ, ["list", "write"], ["read"]),
+        ],
     )
     def test_rights_that_are_missing(self, s3, bucket, monkeypatch, identity, allowed, denied):
         S3Provider(bucket, identity, S3Options(s3.url)).write("a", b"")
@@ -241,7 +246,7 @@ def test_threads_share_a_connection(s3, bucket):
     barrier = threading.Barrier(8)
 
     def work(n):
-        barrier.wait(30)
+        barrier.wait(120)
         provider.write(f"{n}", b"%d" % n)
         return provider.read(f"{n}")
 
