@@ -14,9 +14,11 @@ from grid.aggregate import retries_of
 from grid.cluster.actors import Done, Worker, load
 from grid.cluster.collect import GONE, WAIT_S, Collector, cause_of, last_line, named, optioned
 from grid.cluster.connect import check_versions, running_versions
+from grid.cluster.names import bars_name, unit_name
 from grid.dispatch import Attempt, Dispatcher
 from grid.errors import BadInput
 from grid.evaluate import Evaluator
+from grid.logs import spoken
 from grid.plan import WorkUnit
 from grid.resolve import ResolvedSweep
 from grid.results import batch_of
@@ -104,7 +106,8 @@ class Driver:
                 self._dispatcher.lost(name, "it was not needed any more")
         while len(self._actors) < wanted:
             name = uuid.uuid4().hex
-            self._actors[name] = optioned(Worker, name=named(self._work, "worker")).remote(self._spec, self._keys)
+            worker = optioned(Worker, name=named(self._work, "worker"))
+            self._actors[name] = worker.remote(self._spec, self._keys, self._work.folder.session_id, spoken())
             self._starting[self._actors[name].hello.remote()] = name
 
     def _welcome(self) -> None:
@@ -152,22 +155,18 @@ class Driver:
         for name in self._dispatcher.workers():
             while attempt := self._dispatcher.next_for(name, time.monotonic()):
                 bars = [self._bars_of(attempt.unit.dataset)]
-                evaluate = self._actors[name].evaluate.options(name=self._titled(attempt.unit))
+                title = unit_name(self._work.folder.session_id, attempt.unit.start, self._resolved.plan.total)
+                evaluate = self._actors[name].evaluate.options(name=title)
                 done, batch = evaluate.remote(attempt.unit, bars)
                 self._attempts[done] = attempt, batch
-
-    def _titled(self, unit: WorkUnit) -> str:
-        """What the Dashboard calls a unit."""
-        key = self._keys[unit.dataset]
-        return f"{self._work.folder.session_id} {key.symbol} {key.timeframe} [{unit.start}, {unit.stop})"
 
     def _bars_of(self, dataset: int) -> Any:
         needed = self._dispatcher.datasets_needed() | {dataset}
         for old in [d for d in self._bars if d not in needed]:
             del self._bars[old]
         if dataset not in self._bars:
-            key = self._keys[dataset]
-            title = f"{self._work.folder.session_id} bars of {key.symbol} {key.timeframe}"
+            plan = self._resolved.plan
+            title = bars_name(self._work.folder.session_id, plan.dataset_trials(dataset)[0], plan.total)
             self._bars[dataset] = load.options(name=title).remote(self._spec, self._keys, dataset)
             self._work.observer.read(self._resolved.bytes_of(dataset))
         return self._bars[dataset]
