@@ -3,7 +3,7 @@
 import logging
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +29,12 @@ DATASETS_KEPT = 2
 
 @dataclass(frozen=True)
 class Done:
-    """What the driver learns of a unit: how long it took and how many rows it gave."""
+    """What the driver learns of a unit: how long it took, how many rows it gave, and what reading its bars took
+    (`LoadedBars.read`)."""
 
     seconds: float
     rows: int
+    read: Mapping[str, int]
 
 
 @ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
@@ -58,9 +60,10 @@ class Worker:
         """Backtest a unit. `bars` holds a reference, in a list so that it is fetched once and not with every call."""
         where = self._datasets[unit.dataset]
         log.info("session %s: trials [%d, %d) on %s", self._session_id, unit.start, unit.stop, where)
+        loaded = self._loaded(unit.dataset, bars[0])
         began = time.perf_counter()
-        batch = self._evaluator.evaluate(unit, self._loaded(unit.dataset, bars[0]))
-        return Done(time.perf_counter() - began, batch.rows), batch
+        batch = self._evaluator.evaluate(unit, loaded)
+        return Done(time.perf_counter() - began, batch.rows, loaded.read), batch
 
     def _loaded(self, dataset: int, reference: "ray.ObjectRef[LoadedBars]") -> LoadedBars:
         if dataset not in self._bars:
@@ -78,7 +81,16 @@ class AggregatorActor(Aggregator):
         super().__init__(SessionFolder(provider_for(store), session_id), objective, keep)
 
 
-@ray.remote(num_cpus=0, max_retries=5)
-def load(sweep: dict[str, Any], datasets: Sequence[DatasetKey], dataset: int) -> LoadedBars:
-    """Bars as the value of a task, so that Ray can make them again when the node that holds them is lost."""
-    return reopen(Sweep.model_validate(sweep), datasets).load(dataset)
+@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
+class Loader:
+    """Reads bars for all workers, in one process that stays warm: a task of its own for each dataset would start a
+    process each time, at a second of CPU. What it returns, the workers of a node share in memory.
+    """
+
+    def __init__(self, sweep: dict[str, Any], datasets: Sequence[DatasetKey]) -> None:
+        pa.set_cpu_count(1)
+        self._resolved = reopen(Sweep.model_validate(sweep), datasets)
+
+    def load(self, dataset: int, fingerprint: str) -> LoadedBars:
+        """The bars of a dataset, those of that fingerprint."""
+        return self._resolved.load_same(dataset, fingerprint)

@@ -9,15 +9,16 @@ MOST_NAMES = 100
 
 def unit_name(session_id: str, start: int, total: int) -> str:
     """Of the unit that begins with trial number `start`: the hundredth of all `total` numbers in which that lies."""
-    return f"{session_id} {_hundredth(start, total)}"
+    first, stop = _hundredth(start, total)
+    return f"{session_id} trials [{first}, {stop})"
 
 
 def bars_name(session_id: str, start: int, total: int) -> str:
-    """Of the task that loads the bars of a dataset whose first trial number is `start`."""
-    return f"{session_id} bars for {_hundredth(start, total)}"
+    """Of the task that loads the bars of a dataset whose first trial number is `start`, likewise."""
+    return f"{session_id} bars from trial {_hundredth(start, total)[0]}"
 
 
-def _hundredth(start: int, total: int) -> str:
+def _hundredth(start: int, total: int) -> tuple[int, int]:
     size = -(-total // MOST_NAMES)
     first = start // size * size
-    return f"trials [{first}, {min(first + size, total)})"
+    return first, min(first + size, total)

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -121,7 +122,9 @@ def test_export(desk: Desk):
     desk.session()
     for name in ("rows.parquet", "rows.csv", "rows.arrow"):
         outcome = desk.grid("export", "latest", name)
-        assert (outcome.code, outcome.out, outcome.err) == (0, "", f"wrote 12 rows to {name}\n")
+        assert (outcome.code, outcome.out) == (0, "")
+        assert outcome.err.startswith(f"wrote 12 rows to {name}")
+        assert ("without block_return_sum" in outcome.err) == (name == "rows.csv")
     table = pq.read_table(desk.folder / "rows.parquet")
     assert table["trial_id"].to_pylist() == list(range(12))
     assert digest(table) == digest(Session.open("latest").trials())
@@ -135,9 +138,15 @@ def test_export(desk: Desk):
 def test_export_some_columns(desk: Desk):
     desk.session()
     outcome = desk.grid("export", "latest", "some.parquet", "--columns", "sharpe, fast", "--json")
-    assert outcome.json() == {"rows": 12, "file": "some.parquet"}
+    assert outcome.json() == {"rows": 12, "file": "some.parquet", "left_out": []}
     assert outcome.err == ""
     assert pq.read_table(desk.folder / "some.parquet").column_names == ["sharpe", "fast"]
+
+
+def test_version(desk: Desk):
+    told = desk.grid("--version")
+    assert told.code == 0
+    assert re.fullmatch(r"backtest-grid \d+\.\d+\.\d+, engine \d+\n", told.out)
 
 
 def test_strategies(desk: Desk):
