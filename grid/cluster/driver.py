@@ -167,8 +167,9 @@ class Driver:
     def _feed(self) -> None:
         if self._watch.stopping() or self._collector.full:
             return
+        now = time.monotonic()
         for name in self._dispatcher.workers():
-            while attempt := self._dispatcher.next_for(name, time.monotonic()):
+            while attempt := self._dispatcher.next_for(name, now):
                 bars = self._bars.of(attempt.unit.dataset, self._dispatcher.datasets_needed())
                 title = unit_name(self._work.folder.session_id, attempt.unit.start, self._resolved.plan.total)
                 evaluate = self._actors[name].evaluate.options(name=title)
@@ -206,15 +207,22 @@ class Driver:
         self._bars.proved(unit.dataset, done.read)
         self._work.observer.worked(done.seconds)
         self._collector.take(unit, sent.batch)
+        for worker in self._dispatcher.superseded():
+            self._abandon(worker)
+            self._dispatcher.ended(worker)
 
     def _lose(self, worker: str, reason: str, cause: str = "worker_died") -> None:
-        """Forget a worker and everything it was doing."""
+        """A worker is gone, with everything it was doing."""
+        if self._abandon(worker):
+            self._dispatcher.lost(worker, reason, cause)
+            log.warning("a worker was lost: %s", reason)
+
+    def _abandon(self, worker: str) -> bool:
+        """Kill a worker and await nothing of it any more; whether it was known."""
         if self._forget(worker) is None:
-            return
-        for reference in [r for r, sent in self._attempts.items() if sent.attempt.worker == worker]:
-            del self._attempts[reference]
-        self._dispatcher.lost(worker, reason, cause)
-        log.warning("a worker was lost: %s", reason)
+            return False
+        self._attempts = {r: sent for r, sent in self._attempts.items() if sent.attempt.worker != worker}
+        return True
 
     def _kill_overdue(self) -> None:
         now = time.monotonic()

@@ -28,13 +28,14 @@ PATIENT = {"RAY_agent_register_timeout_ms": "120000", "RAY_raylet_start_wait_tim
 
 @dataclass
 class Nodes:
-    """Node 0 is the head, without CPUs; the others have one each."""
+    """Node 0 is the head, without CPUs; the others have one each. head_options: more words for `ray start --head`."""
 
     network: Network
     folder: Path
     logs: Path
     port: int
     environment: dict[str, str]
+    head_options: tuple[str, ...] = ()
     running: dict[int, psutil.Popen] = field(default_factory=dict)
 
     @property
@@ -45,6 +46,7 @@ class Nodes:
         """Start the node of a place, and do not wait for it."""
         ip = self.network.address(place)
         head = ["--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false"]
+        head += self.head_options
         member = [f"--address={self.address}", "--num-cpus=1"]
         command = [*(head if place == 0 else member), f"--node-ip-address={ip}", "--object-store-memory=120000000"]
         command += ["--disable-usage-stats", "--block", *([f"--temp-dir={self.folder}/ray"] if place == 0 else [])]
@@ -132,7 +134,9 @@ def _name(process: psutil.Process) -> str:
 
 
 @contextmanager
-def nodes(network: Network, members: int, environment: dict[str, str], logs: Path) -> Iterator[Nodes]:
+def nodes(
+    network: Network, members: int, environment: dict[str, str], logs: Path, head_options: tuple[str, ...] = ()
+) -> Iterator[Nodes]:
     """A head and so many members; all of it but their `logs` is gone when the block ends."""
     folder = Path(tempfile.mkdtemp(prefix="gc"))  # short: the paths of Ray's sockets must fit into 107 bytes
     token = folder / "token"
@@ -141,7 +145,7 @@ def nodes(network: Network, members: int, environment: dict[str, str], logs: Pat
     own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PYTHONPATH": str(REPOSITORY)}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     everything = {**inherited, **CLUSTER_SETTINGS, **PATIENT, **own, **environment}
-    made = Nodes(network, folder, logs, _free_port(), everything)
+    made = Nodes(network, folder, logs, free_port(), everything, head_options)
     try:
         made.start(0)
         made.wait_for_head()
@@ -154,7 +158,7 @@ def nodes(network: Network, members: int, environment: dict[str, str], logs: Pat
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Outside 10002-19999, which Ray's workers use."""
     with socket.socket() as probe:
         for port in range(20_100 + os.getpid() % 5_000, 32_000):
