@@ -22,7 +22,7 @@ from grid.budget import cpus_here
 from grid.documents import finish, plain
 from grid.errors import BadInput, Refused, nearest
 from grid.evaluate import Evaluator
-from grid.heartbeat import Heartbeat, refuse_second_driver
+from grid.heartbeat import Heartbeat, read_beat, refuse_second_driver
 from grid.observe import Observer
 from grid.pace import Pace
 from grid.rehearse import Rehearsal, rehearse
@@ -142,8 +142,10 @@ def begin_or_reopen(
 ) -> Session:
     """A new session, or the one that has this id already: a job that is started again finds its own.
 
-    Raises Refused when that one is of another sweep, or has a driver that lives (unless `force`).
+    Raises Refused when that one is of another sweep, or has a driver that lives (unless `force`), and BadInput, before
+    anything is written, where the cluster that the sweep names does not let us in.
     """
+    _check_entrance(resolved.sweep.cluster.address)
     if session_id is None:
         return begin(resolved, rehearsal)
     folder = SessionFolder(provider_for(resolved.sweep.results.store), session_id)
@@ -154,6 +156,14 @@ def begin_or_reopen(
     session = Session(folder)
     check_same(session, resolved, rehearsal)
     return session
+
+
+def _check_entrance(address: str | None) -> None:
+    if address is not None:
+        use_token()
+        from grid.cluster.connect import check_entrance
+
+        check_entrance(address)
 
 
 def new_session_id(name: str) -> str:
@@ -186,6 +196,7 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None 
             "sweep": sweep.model_dump(mode="json"),
             "datasets": rehearsal.datasets,
             "trials": {"count": count.trials, "exact": count.exact, "numbers": resolved.plan.total},
+            "deadly": rehearsal.deadly,
             "engine": ENGINE_VERSION,
             "strategy_source": resolved.strategy.source_hash(),
             "versions": versions(),
@@ -213,6 +224,7 @@ def carry_on(session: Session, resolved: ResolvedSweep, executor: str, watch: Wa
     account = Account(watch.limits, resolved.sweep.cluster.price_per_cpu_hour)
     observer = Observer(watch.telemetry, resolved.sweep.strategy, account, session.ledger.progress())
     work = Work(resolved, session, pace, account, observer)
+    executor = choose(executor, session, resolved)
     asked = watch.stopping
     watch = replace(watch, stopping=lambda: asked() or account.over() is not None)
     with logs.kept(session.folder) as kept, Heartbeat(session.folder, observer.beat, [kept.store]).beating():
@@ -227,9 +239,8 @@ def _work_off(session: Session, work: Work, executor: str, watch: Watch) -> Sess
     left = work.resolved.plan.total - session.ledger.done.total()
     began = time.monotonic()
     if left:
-        chosen = choose(executor, session.metadata, left, work.resolved)
-        log.info("session %s: %d trial numbers to do, %s executor", session.id, left, chosen)
-        if chosen == "serial":
+        log.info("session %s: %d trial numbers to do, %s executor", session.id, left, executor)
+        if executor == "serial":
             run_serial(work, watch)
         else:
             use_token()
@@ -280,16 +291,27 @@ def check_executor(executor: str) -> None:
         raise BadInput(f"there is no executor {executor!r}{nearest(executor, EXECUTORS)}; it is auto, serial or ray.")
 
 
-def choose(executor: str, metadata: Mapping[str, Any], left: int, resolved: ResolvedSweep) -> str:
-    """serial or ray: what was asked for, or by `auto` what is done sooner."""
+def choose(executor: str, session: Session, resolved: ResolvedSweep) -> str:
+    """serial or ray: what was asked for, or by `auto` what is done sooner.
+
+    Where a trial may kill its process or never end it is Ray, whose workers can be done without: the rehearsal met
+    one, or the last driver of the session did not end by itself. Asked before this driver gives signs of life.
+    """
     if executor != "auto":
         return executor
-    if resolved.sweep.cluster.address is not None:
+    metadata, beat = session.metadata, read_beat(session.folder)
+    if resolved.sweep.cluster.address is not None or metadata.get("deadly") or (beat is not None and beat.died_at_work):
         return "ray"
+    left = resolved.plan.total - session.ledger.done.total()
     cpus = resolved.sweep.cluster.cpus or cpus_here()
     trials = left * metadata["trials"]["count"] / max(metadata["trials"]["numbers"], 1)
     seconds = trials * sum(d["seconds_per_trial"] for d in metadata["datasets"]) / len(metadata["datasets"])
-    return "serial" if seconds < RAY_START_S + seconds / cpus else "ray"
+    return sooner(seconds, cpus)
+
+
+def sooner(cpu_seconds: float, cpus: int) -> str:
+    """Where so much work is done sooner: serial, or on a Ray that has to be started."""
+    return "serial" if cpu_seconds < RAY_START_S + cpu_seconds / cpus else "ray"
 
 
 def _sweep_of(given: Sweep | Mapping[str, Any] | str | Path) -> Sweep:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.errors import BadData
+from storage.errors import BadData, printable
 from storage.providers import StorageProvider
 from storage.schema import NUMBERS, timestamps, when
 
@@ -121,5 +121,5 @@ def _readable(where: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise BadData(f"{where} is no readable Parquet file of bars, it may be damaged ({reason}).") from error
+        first = printable((str(error).splitlines() or [type(error).__name__])[0].rstrip("."))
+        raise BadData(f"{where} is no readable Parquet file of bars, it may be damaged ({first}).") from error

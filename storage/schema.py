@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from storage.errors import BadData
+from storage.errors import BadData, printable
 from storage.timeframes import folder_of, seconds_of
 
 PRICES = ("open", "high", "low", "close")
@@ -132,7 +132,7 @@ def _schema_problem(table: pa.Table) -> tuple[None, str] | None:
     if table.schema.equals(OHLCV_SCHEMA):
         return None
     if table.column_names != OHLCV_SCHEMA.names:
-        given, wanted = ", ".join(table.column_names), ", ".join(OHLCV_SCHEMA.names)
+        given, wanted = printable(", ".join(table.column_names)), ", ".join(OHLCV_SCHEMA.names)
         return None, f"the columns are {given or 'none'}; they must be {wanted}, in this order"
     wrong = [f for f in OHLCV_SCHEMA if not table.schema.field(f.name).type.equals(f.type)]
     told = ", ".join(f"{f.name} is {table.schema.field(f.name).type} and must be {f.type}" for f in wrong)

@@ -134,8 +134,11 @@ def export(
         raise BadInput(
             f"{to} cannot be written ({error.strerror or error}): name a file in a folder of yours."
         ) from error
+    left_out = [] if to.suffix != ".csv" else _lists(table)
     message = f"wrote {counted(table.num_rows, 'row')} to {to}"
-    emit({"rows": table.num_rows, "file": str(to)}, as_json, lambda _: tell(message))
+    if left_out:
+        message += f", without {', '.join(left_out)}: a cell of CSV holds no list; .parquet has them"
+    emit({"rows": table.num_rows, "file": str(to), "left_out": left_out}, as_json, lambda _: tell(message))
 
 
 def _write(table: pyarrow.Table, to: Path) -> None:
@@ -145,8 +148,12 @@ def _write(table: pyarrow.Table, to: Path) -> None:
         with pyarrow.ipc.new_file(str(to), table.schema) as sink:
             sink.write_table(table)
     else:
-        flat = [name for name, kind in zip(table.schema.names, table.schema.types, strict=True) if kind.num_fields == 0]
-        pyarrow.csv.write_csv(table.select(flat), to)
+        pyarrow.csv.write_csv(table.drop_columns(_lists(table)), to)
+
+
+def _lists(table: pyarrow.Table) -> list[str]:
+    """The columns whose cells are lists."""
+    return [field.name for field in table.schema if field.type.num_fields]
 
 
 def _line(sessions: SessionStore, entry: dict[str, Any]) -> dict[str, Any]:

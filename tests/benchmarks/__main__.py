@@ -11,13 +11,9 @@ from pathlib import Path
 import ray
 
 from . import engine, scale, store
+from .machine import processor
 
 TARGET = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main() -> None:
@@ -48,9 +44,9 @@ def main() -> None:
             "## The grid on two cores",
             "",
             "`sma_cross` sweeps. Plain: two processes that evaluate and encode the same units with no grid around "
-            "them. Busy: wall seconds inside units / (wall x 2 cores); a worker's wait for its bars counts, so compare "
-            "the two walls and not this column. All times include starting the workers; Ray itself "
-            "was running.",
+            "them. Efficiency: CPU seconds in units / (wall x 2 cores), so grid / plain is the ratio of the walls; "
+            "medians of rounds in which the two alternate. All times include starting the workers; Ray itself was "
+            "running.",
             "",
             *grid,
             *(["", "## Small trials in other tools", "", *tools] if tools else []),

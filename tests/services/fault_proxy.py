@@ -115,8 +115,8 @@ def _reset(request: web.Request) -> None:
 
 
 @contextmanager
-def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
-    """The proxy, in a thread of this process, for as long as the block lasts."""
+def fault_proxy(upstream: str, host: str = "127.0.0.1") -> Iterator[FaultProxy]:
+    """The proxy, in a thread of this process, for as long as the block lasts. host: an address of this machine."""
     proxy, loop, ready = FaultProxy(upstream), asyncio.new_event_loop(), threading.Event()
 
     async def serve() -> web.AppRunner:
@@ -124,9 +124,9 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
         app.router.add_route("*", "/{rest:.*}", proxy.handle)
         runner: Any = web.AppRunner(app, access_log=None)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, host, 0)
         await site.start()
-        proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        proxy.url = f"http://{host}:{runner.addresses[0][1]}"
         ready.set()
         return runner
 
