@@ -163,13 +163,13 @@ class Desk:
         return found
 
 
-def interrupt(process: "subprocess.Popen[str]", times: int) -> Outcome:
-    """Send SIGINT once the sweep is under way, and again for each time it was answered."""
+def interrupt(process: "subprocess.Popen[str]", times: int, number: signal.Signals = signal.SIGINT) -> Outcome:
+    """Send a signal once the sweep is under way, and again for each time it was answered."""
     assert process.stderr is not None
     told = process.stderr.readline()
     time.sleep(0.5)  # the handler is in place and the first units are being worked off
     for _ in range(times):
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         told += process.stderr.readline()
     out, err = process.communicate(timeout=30)
     return Outcome(process.returncode, out, told + err)

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -240,11 +241,12 @@ def test_a_process_of_its_own(desk: Desk):
 MANY = ("--set", "strategy=mine:Fussy", "--set", "space={fast: {range: [2, 11, 1]}, slow: {range: [20, 59, 1]}}")
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_an_interrupted_run_resumes_to_the_same_rows(desk: Desk, times: int):
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 1), (signal.SIGINT, 2), (signal.SIGTERM, 2)])
+def test_an_interrupted_run_resumes_to_the_same_rows(desk: Desk, number: signal.Signals, times: int):
+    """As Ctrl-C does it, and as a job's end or the notice of a spot machine does."""
     undisturbed = digest(Session.open(desk.session(*MANY)).trials())
     arguments = ("run", "sweep.yaml", "--executor", "serial", *MANY)
-    outcome = interrupt(desk.start(*arguments, PAUSE="0.01"), times)
+    outcome = interrupt(desk.start(*arguments, PAUSE="0.01"), times, number)
     assert outcome.code == 130, outcome.err
     assert "stopping: finishing the units in flight (again to stop at once)\n" in outcome.err
     assert "Traceback" not in outcome.err
