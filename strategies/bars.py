@@ -232,7 +232,8 @@ class Bars:
     def _vwap(self, n: int) -> Row:
         traded = (self.high + self.low + self.close) / 3.0 * self.volume
         mean, volume = _mean(traded, n), self.sma(n, of="volume")
-        return np.divide(mean, volume, out=np.full(len(self), np.nan), where=volume > 0.0)
+        average: Row = np.divide(mean, volume, out=np.full(len(self), np.nan), where=volume > 0.0)
+        return average
 
     def _bollinger(self, n: int, k: float, of: str) -> tuple[Row, Row, Row]:
         middle, spread = self.sma(n, of), k * self.std(n, of)

@@ -40,7 +40,7 @@ class Engine:
     """Backtests on one dataset under one execution model.
 
     edges: int64[S + 1] row numbers that cut the bars into blocks, from 0 to n; one block by default.
-    Not for several threads at once: the scratch arrays are its own.
+    Not for several threads at once: the scratch arrays are its own. Raises BadInput for prices that are not finite.
     """
 
     def __init__(self, bars: Bars, execution: Execution, edges: NDArray[np.int64] | None = None) -> None:
@@ -49,6 +49,7 @@ class Engine:
         self.execution = execution
         self.edges = _frozen(np.array([0, n]) if edges is None else edges, np.int64)
         self._prices = bars.cached(("engine", "prices"), lambda: _prices(bars))
+        _check_finite(bars)
         self._masks = np.zeros((4, (n + 63) // 64), np.uint64)
         self._sums = self._table()
         self._taken: list[Any] = [None] * 4
@@ -188,6 +189,16 @@ def buy_and_hold(bars: Bars, execution: Execution, edges: NDArray[np.int64] | No
         update={"side": "long", "stop_loss": None, "take_profit": None, "trailing_stop": None, "hold": None}
     )
     return Engine(bars, plain, edges).backtest(Signals(entries=first))
+
+
+def _check_finite(bars: Bars) -> None:
+    for name in ("open", "high", "low", "close"):
+        row = bars.column(name)
+        if not np.isfinite(row).all():
+            i = int(np.flatnonzero(~np.isfinite(row))[0])
+            raise BadInput(
+                f"bars of {bars.symbol} {bars.timeframe}: {name} of bar {i} is {row[i]}, and no price."
+            )
 
 
 def _prices(bars: Bars) -> Floats:

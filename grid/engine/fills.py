@@ -101,13 +101,13 @@ def next_entry(masks, start, n, rules):
 
 @njit(**INLINE)
 def buy_or_sell(a, direction, price, bar, rules):
-    """Open a position at a raw price; False when the cash does not cover it or the price is not positive."""
+    """Open a position at a raw price; False when the cash does not cover it, or the price gives no number of units."""
     if price <= 0.0:
         return False
     fill = price * (1.0 + direction * rules.slippage)
     cost = fill * (1.0 + rules.fee)
     units = rules.size if rules.fixed_units else a[CASH] * rules.size / cost
-    if a[CASH] <= RUINED * rules.cash or (rules.fixed_units and units * cost > a[CASH]):
+    if a[CASH] <= RUINED * rules.cash or units == np.inf or (rules.fixed_units and units * cost > a[CASH]):
         return False
     fee = units * fill * rules.fee
     a[UNITS] = direction * units
