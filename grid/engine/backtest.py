@@ -48,7 +48,7 @@ class Engine:
         self.bars = bars
         self.execution = execution
         self.edges = _frozen(np.array([0, n]) if edges is None else edges, np.int64)
-        self._prices = bars.cached(("engine", "prices"), lambda: _prices(bars))
+        self._prices = (bars.open, bars.high, bars.low, bars.close)
         _check_finite(bars)
         self._masks = np.zeros((4, (n + 63) // 64), np.uint64)
         self._sums = self._table()
@@ -196,17 +196,7 @@ def _check_finite(bars: Bars) -> None:
         row = bars.column(name)
         if not np.isfinite(row).all():
             i = int(np.flatnonzero(~np.isfinite(row))[0])
-            raise BadInput(
-                f"bars of {bars.symbol} {bars.timeframe}: {name} of bar {i} is {row[i]}, and no price."
-            )
-
-
-def _prices(bars: Bars) -> Floats:
-    """float64[4, n]: open, high, low and close, with room behind for a kernel that reads eight closes at a time."""
-    n = len(bars)
-    rows = np.zeros(4 * n + kernel.LANES)[: 4 * n].reshape(4, n)
-    rows[:] = bars.open, bars.high, bars.low, bars.close
-    return rows
+            raise BadInput(f"bars of {bars.symbol} {bars.timeframe}: {name} of bar {i} is {row[i]}, and no price.")
 
 
 def _frozen(values: Any, dtype: type) -> Any:
