@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from grid import logs
-from grid.cli import data, doctor, inspect, jobs, run, storage, strategies, watch
+from grid.cli import data, doctor, inspect, jobs, run, storage, strategies, verdict, watch
 from grid.cli.output import tell
 from grid.errors import BadInput, Refused
 from storage.environment import load_environment
@@ -26,6 +26,7 @@ app = typer.Typer(
 )
 run.register(app)
 inspect.register(app)
+verdict.register(app)
 watch.register(app)
 jobs.register(app)
 app.add_typer(strategies.strategies_app)

@@ -87,7 +87,7 @@ def trade_intervals(
 
 def _path(returns: Floats) -> tuple[Floats, Floats]:
     """Total return and largest drawdown of each row of returns, the start counting as a peak."""
-    equity: Floats = np.cumprod(1 + returns, axis=1)
+    equity = np.asarray(np.cumprod(1 + returns, axis=1), dtype=np.float64)
     peak = np.maximum(np.maximum.accumulate(equity, axis=1), 1.0)
     return equity[:, -1] - 1, np.max(1 - equity / peak, axis=1)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Numbers = Floats | float
 
 NO_VARIANCE = 1e-12
 """A variance below this times the mean square is rounding, as in the engine."""
@@ -32,11 +33,12 @@ Chunks = Callable[[], Iterable[Chunk]]
 """All chunks of a search, as often as asked for: they need not fit in memory together."""
 
 
-def sharpe(bars: Floats, sums: Floats, squares: Floats, periods: float = 1.0) -> Floats:
+def sharpe(bars: Numbers, sums: Numbers, squares: Numbers, periods: float = 1.0) -> Floats:
     """Annual Sharpe ratio (ddof=1) of returns with these counts, sums and sums of squares; any shapes that broadcast.
 
     periods: bars a year. NaN below two bars and without variance.
     """
+    bars = np.asarray(bars, np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = squares - sums * sums / bars
         ratio = sums / bars / np.sqrt(spread / (bars - 1)) * np.sqrt(periods)

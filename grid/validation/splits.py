@@ -9,11 +9,13 @@ strict.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
 
 Range = tuple[int, int]
+MOST_SPLITS = 20_000
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ def combinatorial(n: int, folds: Folds) -> list[Split]:
     """
     if not 2 <= folds.groups <= n or not 1 <= folds.tested < folds.groups or min(folds.purge, folds.embargo) < 0:
         raise ValueError(f"{folds.groups} groups of {n}, {folds.tested} of them tested, cannot be made")
+    if comb(folds.groups, folds.tested) > MOST_SPLITS:
+        raise ValueError(f"{folds.tested} of {folds.groups} groups make more than {MOST_SPLITS:,} splits")
     parts = [(int(p[0]), int(p[-1]) + 1) for p in np.array_split(np.arange(n), folds.groups)]
     splits = []
     for chosen in combinations(range(folds.groups), folds.tested):

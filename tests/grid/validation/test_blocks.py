@@ -137,7 +137,7 @@ def test_choosing_on_train_and_looking_at_test() -> None:
     splits = [*walk_forward(8, Walk(4, 1)), *combinatorial(8, Folds(4, 2, 0, 1))]
     parts = chunks_of(returns, 8, [13, 40])[::-1]
     found = choose(lambda: parts, splits, 8)
-    stitched = []
+    stitched: list[Floats] = []
     for f, split in enumerate(splits):
         train, test = (np.repeat(mask(rows, 8), 6) for rows in (split.train, split.test))
         ratios = [naive_ratio(column) for column in returns[train].T]
@@ -145,7 +145,12 @@ def test_choosing_on_train_and_looking_at_test() -> None:
         chosen = returns[test, found.best[f]]
         assert np.nan_to_num(found.out_of_sample[f]) == pytest.approx(naive_ratio(chosen), rel=1e-9, abs=1e-9)
         stitched.append(chosen)
-    assert found.stitched([0, 1, 2, 3]) == pytest.approx(naive_ratio(np.concatenate(stitched[:4])), rel=1e-9)
+    ratios = found.path_ratios(4, 4)
+    assert len(ratios) == 3
+    # the second path: groups 0 and 2 are tested together first in split 1, then 1 and 3 in split 4
+    picked = [returns[g * 12 : g * 12 + 12, found.best[4 + s]] for g, s in enumerate((1, 3, 3, 4))]
+    assert ratios[1] == pytest.approx(naive_ratio(np.concatenate(picked)), rel=1e-9)
+    assert found.walked(range(4)) == pytest.approx(naive_ratio(np.concatenate(stitched[:4])), rel=1e-9)
 
 
 def test_nobody_is_chosen_where_nobody_trades() -> None:
@@ -153,7 +158,7 @@ def test_nobody_is_chosen_where_nobody_trades() -> None:
     found = choose(lambda: [chunk], walk_forward(4, Walk(2, 1)), 4)
     assert found.best.tolist() == [-1, -1]
     assert np.isnan(found.in_sample).all()
-    assert np.isnan(found.stitched())
+    assert np.isnan(found.walked(range(2)))
 
 
 @given(st.integers(2, 60), st.integers(2, 10), st.integers(1, 3), st.integers(0, 3), st.integers(0, 3))
