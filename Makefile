@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo test test-slow lint format bench requirements system-packages clean help
+.PHONY: demo test test-slow lint format bench chaos fuzz soak simulate requirements system-packages clean help
 
 help:              ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -50,6 +50,20 @@ format: .venv/dev  ## put the code into shape
 
 bench: .venv/bench   ## measure and rewrite docs/benchmarks.md (minutes; wants a quiet machine)
 	$(BIN)/python -m tests.benchmarks
+
+SEEDS ?= 10
+chaos: .venv/dev     ## break everything around real sweeps, SEEDS=100 times, and rewrite docs/chaos.md
+	$(BIN)/python -m tests.chaos $(SEEDS)
+
+fuzz: .venv/dev      ## 10,000 spoilt files of bars, sweep files and commit records
+	$(BIN)/python -m tests.chaos.fuzz 10000
+
+MINUTES ?= 20
+soak: .venv/dev      ## a long sweep on Ray; fails when memory grows (MINUTES=20)
+	$(BIN)/python -m tests.chaos.soak $(MINUTES)
+
+simulate: .venv/dev  ## 1,000 nodes of 64 cores on paper, and rewrite docs/scale.md
+	$(BIN)/python -m tests.chaos.simulate
 
 PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 

@@ -76,10 +76,18 @@ class Dispatcher:
         self.pace.learn(attempt.unit.dataset, numbers if trials is None else trials, seconds)
         self._leave(attempt, now)
 
-    def failed(self, attempt: Attempt, reason: str, now: float) -> None:
-        """A unit did not come back although its worker lives. Nothing when the attempt is over already."""
+    def undone(self, attempt: Attempt, now: float) -> None:
+        """A unit came back undone because its bars were lost, which is no fault of its own: it is tried again and not
+        charged. Nothing when the attempt is over already.
+        """
         if self._leave(attempt, now):
-            self._charge(attempt, reason, "bars_lost")
+            self._again.append((attempt.number, attempt.unit, "bars_lost"))
+
+    def hold(self, dataset: int, now: float) -> None:
+        """The bars of a dataset are not there yet: its units have not begun, and none of them can be overdue."""
+        for queue in self._queues.values():
+            if queue and queue[0].unit.dataset == dataset:
+                queue[0].since = now
 
     def redo(self, unit: WorkUnit) -> None:
         """The result of a finished unit was lost on its way: evaluate it again."""

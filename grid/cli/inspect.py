@@ -38,6 +38,7 @@ from storage.providers import provider_for
 from storage.sessions import AT_ONCE, DAMAGED, INCOMPLETE, SessionFolder, SessionStore
 
 WithVerdict = Annotated[bool, typer.Option(help="Judge whether it is skill or luck.")]
+SHOWN = 50
 
 
 def register(app: typer.Typer) -> None:
@@ -52,6 +53,9 @@ def ls(
     store: Store = "results",
     address: Annotated[str | None, typer.Option(help="List the jobs of a cluster (http://HOST:8265) instead.")] = None,
     token_file: TokenFile = None,  # noqa: ARG001 - its callback does the work
+    n: Annotated[
+        int | None, typer.Option("-n", help=f"How many of the newest; {SHOWN} by default, as JSON all.", min=1)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List the sessions, the newest last."""
@@ -61,9 +65,12 @@ def ls(
         return
     sessions = SessionStore(provider_for(store))
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        rows = list(pool.map(lambda entry: _line(sessions, entry), sessions.entries()))
+        entries = sessions.entries(n or (None if as_json else SHOWN))
+        rows = list(pool.map(lambda entry: _line(sessions, entry), entries))
     nothing = f"{store} holds no session yet; `grid run SWEEP` makes one."
     emit(rows, as_json, lambda console: _render_rows(console, rows, nothing))
+    if n is None and not as_json and len(rows) == SHOWN:
+        tell(f"The newest {SHOWN} at most are shown; -n shows more.")
 
 
 def show(
@@ -140,8 +147,11 @@ def export(
         raise BadInput(
             f"{to} cannot be written ({error.strerror or error}): name a file in a folder of yours."
         ) from error
+    left_out = [] if to.suffix != ".csv" else _lists(table)
     message = f"wrote {counted(table.num_rows, 'row')} to {to}"
-    emit({"rows": table.num_rows, "file": str(to)}, as_json, lambda _: tell(message))
+    if left_out:
+        message += f", without {', '.join(left_out)}: a cell of CSV holds no list; .parquet has them"
+    emit({"rows": table.num_rows, "file": str(to), "left_out": left_out}, as_json, lambda _: tell(message))
 
 
 def _write(table: pyarrow.Table, to: Path) -> None:
@@ -151,8 +161,12 @@ def _write(table: pyarrow.Table, to: Path) -> None:
         with pyarrow.ipc.new_file(str(to), table.schema) as sink:
             sink.write_table(table)
     else:
-        flat = [name for name, kind in zip(table.schema.names, table.schema.types, strict=True) if kind.num_fields == 0]
-        pyarrow.csv.write_csv(table.select(flat), to)
+        pyarrow.csv.write_csv(table.drop_columns(_lists(table)), to)
+
+
+def _lists(table: pyarrow.Table) -> list[str]:
+    """The columns whose cells are lists."""
+    return [field.name for field in table.schema if field.type.num_fields]
 
 
 def _line(sessions: SessionStore, entry: dict[str, Any]) -> dict[str, Any]:

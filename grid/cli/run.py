@@ -261,11 +261,18 @@ def _render_plan(console: Console, expected: Estimate) -> None:
         "units": f"{expected.units:,}",
         "to read": f"{expected.bytes_read / 1e6:,.1f} MB",
         "CPU time": seconds_text(expected.cpu_seconds),
-        "wall time": f"{seconds_text(expected.wall_seconds)} on {expected.cpus} CPUs, without starting up",
+        "wall time": f"{seconds_text(expected.wall_seconds)} on {expected.cpus} CPUs, {_starting(expected)}",
     }
     if expected.cost is not None:
         rows["cost"] = f"{expected.cost:,.2f}"
     print_facts(console, rows)
+
+
+def _starting(expected: Estimate) -> str:
+    """What comes on top of the work, where `auto` decides."""
+    if sweeps.sooner(expected.cpu_seconds, expected.cpus) == "serial":
+        return "or all of the CPU time in this process, which auto takes"
+    return f"and about {sweeps.RAY_START_S:.0f} s to start a Ray where none runs"
 
 
 def seconds_text(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -121,7 +122,9 @@ def test_export(desk: Desk):
     desk.session()
     for name in ("rows.parquet", "rows.csv", "rows.arrow"):
         outcome = desk.grid("export", "latest", name)
-        assert (outcome.code, outcome.out, outcome.err) == (0, "", f"wrote 12 rows to {name}\n")
+        assert (outcome.code, outcome.out) == (0, "")
+        assert outcome.err.startswith(f"wrote 12 rows to {name}")
+        assert ("without block_return_sum" in outcome.err) == (name == "rows.csv")
     table = pq.read_table(desk.folder / "rows.parquet")
     assert table["trial_id"].to_pylist() == list(range(12))
     assert digest(table) == digest(Session.open("latest").trials())
@@ -135,9 +138,15 @@ def test_export(desk: Desk):
 def test_export_some_columns(desk: Desk):
     desk.session()
     outcome = desk.grid("export", "latest", "some.parquet", "--columns", "sharpe, fast", "--json")
-    assert outcome.json() == {"rows": 12, "file": "some.parquet"}
+    assert outcome.json() == {"rows": 12, "file": "some.parquet", "left_out": []}
     assert outcome.err == ""
     assert pq.read_table(desk.folder / "some.parquet").column_names == ["sharpe", "fast"]
+
+
+def test_version(desk: Desk):
+    told = desk.grid("--version")
+    assert told.code == 0
+    assert re.fullmatch(r"backtest-grid \d+\.\d+\.\d+, engine \d+\n", told.out)
 
 
 def test_strategies(desk: Desk):
@@ -244,7 +253,9 @@ MANY = ("--set", "strategy=mine:Fussy", "--set", "space={fast: {range: [2, 11, 1
 def test_an_interrupted_run_resumes_to_the_same_rows(desk: Desk, times: int):
     undisturbed = digest(Session.open(desk.session(*MANY)).trials())
     arguments = ("run", "sweep.yaml", "--executor", "serial", *MANY)
-    outcome = interrupt(desk.start(*arguments, PAUSE="0.01"), times)
+    process = desk.start(*arguments, PAUSE="0.01")
+    desk.wait_for_heartbeat(process)
+    outcome = interrupt(process, times)
     assert outcome.code == 130, outcome.err
     assert "stopping: finishing the units in flight (again to stop at once)\n" in outcome.err
     assert "Traceback" not in outcome.err

@@ -89,13 +89,21 @@ class Workers(RuleBasedStateMachine):
 
     @precondition(lambda self: any(self.queues.values()))
     @rule(which=st.integers(0, 3))
-    def fail(self, which: int) -> None:
-        """The bars of the head were lost: its worker lives."""
+    def lose_bars(self, which: int) -> None:
+        """The bars of the head were lost: its worker lives, and nobody is charged."""
         _, queue = self.busy(which)
         attempt = queue.popleft()
-        self.deaths.update(numbers_of(attempt.unit))
-        self.dispatcher.failed(attempt, "its bars were lost", self.now)
+        self.dispatcher.undone(attempt, self.now)
         self.over.append(attempt)
+
+    @precondition(lambda self: any(self.queues.values()))
+    @rule()
+    def wait_for_bars(self) -> None:
+        """However long bars take, nobody who waits for them is overdue."""
+        self.now += SHORTEST_DEADLINE_S + 10 * 50 * 60
+        for dataset in (0, 1):
+            self.dispatcher.hold(dataset, self.now)
+        assert self.dispatcher.overdue(self.now + SHORTEST_DEADLINE_S) == []
 
     @precondition(lambda self: self.queues)
     @rule(which=st.integers(0, 3))
@@ -131,7 +139,7 @@ class Workers(RuleBasedStateMachine):
     def hear_of_it_again(self, which: int) -> None:
         """Old news of an attempt that is over changes nothing."""
         before = self.dispatcher.in_flight(), list(self.dispatcher._again), list(self.dispatcher.given_up)
-        self.dispatcher.failed(self.over[which % len(self.over)], "late", self.now)
+        self.dispatcher.undone(self.over[which % len(self.over)], self.now)
         assert (self.dispatcher.in_flight(), list(self.dispatcher._again), self.dispatcher.given_up) == before
 
     def busy(self, which: int) -> tuple[str, deque[Attempt]]:
@@ -260,3 +268,23 @@ def test_a_worker_that_is_added_twice_keeps_its_work() -> None:
     given.next_for("a", 0.0)
     given.add_worker("a")
     assert given.holds("a") == 1
+
+
+def test_lost_bars_condemn_nobody() -> None:
+    given = dispatcher_of([WorkUnit(0, 0, 1)])
+    given.add_worker("a")
+    for _ in range(100):
+        attempt = given.next_for("a", 0.0)
+        assert attempt.number == 1
+        given.undone(attempt, 0.0)
+    assert given.given_up == []
+    assert not given.empty()
+
+
+def test_only_units_whose_bars_are_there_can_be_late() -> None:
+    given = dispatcher_of([WorkUnit(0, 0, 1), WorkUnit(1, 1, 2)])
+    for name in ("a", "b"):
+        given.add_worker(name)
+        given.next_for(name, 0.0)
+    given.hold(0, SHORTEST_DEADLINE_S)
+    assert given.overdue(SHORTEST_DEADLINE_S + 0.1) == ["b"]
