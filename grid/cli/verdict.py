@@ -110,10 +110,8 @@ def tried(
 
 def render_verdict(console: Console, found: dict[str, Any]) -> None:
     """The verdict on a trial in words."""
-    passed = sum(bool(check["passed"]) for check in found["checks"])
+    told = [check["passed"] for check in found["checks"] if check["passed"] is not None]
     where = f"trial {found['trial_id']:,} ({found['symbol']} {found['timeframe']})"
     console.print(f"Verdict on {where}: {MEANING[found['headline']]}", style="bold", soft_wrap=True)
     print_facts(console, lines(found))
-    console.print(
-        f"{passed} of {len(found['checks'])} checks speak for skill (+). docs/verdict.md says what they mean."
-    )
+    console.print(f"{sum(told)} of {len(told)} checks speak for skill (+). docs/verdict.md says what they mean.")

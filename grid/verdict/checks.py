@@ -9,14 +9,16 @@ LEVEL = 0.05
 
 def checks(found: dict[str, Any]) -> list[dict[str, Any]]:
     """One entry a question that the verdict answers: name, whether it speaks for skill (None: cannot be said), and
-    whether the line in words hangs on it.
+    whether the line in words hangs on it. The permutation test decides once it was made.
     """
     luck, cost, surface = found["luck"], _section(found, "simulated", "costs"), found["surface"]
     reality = _section(found, "simulated", "reality")
     over, walks = _section(found, "overfitting"), _section(found, "walk_forward")
+    shuffled = found["permutation"] or {}
     asked = [
         ("deflated Sharpe ratio at least 95 %", _at_least(luck["deflated_sharpe"], 1 - LEVEL), True),
         ("superior predictive ability at 5 %", _at_most(reality.get("spa"), LEVEL), True),
+        ("permutations of the bars at 5 %", _at_most(shuffled.get("p_value"), LEVEL), bool(shuffled)),
         ("probability of overfitting below 50 %", _below(over.get("pbo"), 0.5), True),
         ("walk-forward above 0", _above((walks.get("rolling") or {}).get("sharpe"), 0.0), True),
         ("history longer than luck needs", _above(luck["years"], luck["minimum_backtest_years"]), False),
@@ -27,11 +29,11 @@ def checks(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def headline(answers: list[dict[str, Any]]) -> str:
-    """skill, unproven or luck: all deciding checks pass, some do, or neither test for luck does."""
+    """skill, unproven or luck: all deciding checks pass, some do, or none of the tests for luck (the first three)."""
     deciding = [a["passed"] for a in answers if a["decides"]]
     if all(deciding):
         return "skill"
-    return "unproven" if any(a["passed"] for a in answers[:2]) else "luck"
+    return "unproven" if any(a["passed"] for a in answers[:3]) else "luck"
 
 
 def _section(found: dict[str, Any], *names: str) -> dict[str, Any]:

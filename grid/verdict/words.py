@@ -5,8 +5,8 @@ from typing import Any
 
 MEANING = {
     "skill": "skill: every deciding check speaks for it.",
-    "unproven": "not proven: one test for luck is passed and not every deciding check.",
-    "luck": "luck explains it: neither test for luck is passed.",
+    "unproven": "not proven: a test for luck is passed, and not every deciding check.",
+    "luck": "luck explains it: no test for luck is passed.",
 }
 MARKS = {True: "+", False: "-", None: "?"}
 
@@ -14,7 +14,7 @@ MARKS = {True: "+", False: "-", None: "?"}
 def lines(found: dict[str, Any]) -> dict[str, str]:
     """The verdict as facts by name; + speaks for skill, - against it, ? cannot be said."""
     marks = [MARKS[check["passed"]] for check in found["checks"]]
-    deflated, reality, over, walk, history, cost, plateau = marks
+    deflated, reality, shuffled, over, walk, history, cost, plateau = marks
     luck = found["luck"]
     told = {
         "Sharpe ratio": _ratio(luck, found["simulated"]),
@@ -22,6 +22,7 @@ def lines(found: dict[str, Any]) -> dict[str, str]:
         "counted": _counted(luck, found["simulated"]),
         "history": f"{history} {_history(luck)}",
         "data snooping": f"{reality} {_snooping(found['simulated'])}",
+        "permutations": _permuted(shuffled, found["permutation"]),
         "overfitting": f"{over} {_overfitting(found['overfitting'])}",
         "walk-forward": f"{walk} {_walk(found['walk_forward'], found['simulated'])}",
         "cross-validation": _crossed(found["walk_forward"]),
@@ -32,7 +33,6 @@ def lines(found: dict[str, Any]) -> dict[str, str]:
         "years": _years(found["simulated"]),
         "regimes": _regimes(found["simulated"]),
         "left out": _left_out(found["surface"]),
-        "permutations": _permuted(found["permutation"]),
         "hold-out": _holdout(found["holdout"]),
     }
     return {name: text for name, text in told.items() if text}
@@ -211,12 +211,12 @@ def _left_out(surface: Any) -> str:
     return f"the best point of the others scores {', '.join(told)}" if told else ""
 
 
-def _permuted(found: dict[str, Any] | None) -> str:
+def _permuted(mark: str, found: dict[str, Any] | None) -> str:
     if not found:
         return ""
     return (
-        f"of {found['permutations']} searches on permuted bars {found['at_least_as_good']} found a best as good as "
-        f"{number(found['real'])}: p {number(found['p_value'])}"
+        f"{mark} of {found['permutations']} searches on permuted bars {found['at_least_as_good']} found a best as good "
+        f"as {number(found['real'])}: p {number(found['p_value'])}"
     )
 
 
