@@ -80,7 +80,7 @@ def show(
     store: Store = "results",
     as_json: Json = False,
 ) -> None:
-    """Show a session, or one of its trials in full, and the verdict on it.
+    """Show a session or one of its trials, and the verdict.
 
     Without --trial the verdict is on the best trial, once the session is done.
     """

@@ -1,5 +1,6 @@
 """`grid holdout`, `grid permute`, `grid tried`, and the verdict that `grid show` tells."""
 
+import textwrap
 from typing import Annotated, Any
 
 import typer
@@ -31,9 +32,9 @@ def holdout(
     store: Store = "results",
     as_json: Json = False,
 ) -> None:
-    """Open the hold-out: run the best trial on bars that the sweep never saw.
+    """The best trial on the hold-out; the look is written down.
 
-    Every look is written down in the session and shown from then on.
+    No sweep sees these bars. Every look is written down in the session and shown from then on.
     """
     session = Session.open(session_id, store)
     best = session.ledger.summary.best
@@ -66,7 +67,10 @@ def permute(
     store: Store = "results",
     as_json: Json = False,
 ) -> None:
-    """Run the whole search again on bars with permuted returns: is its best better than the best of those?"""
+    """Run the whole search again on bars with permuted returns.
+
+    Is its best better than the best of those?
+    """
     session = Session.open(session_id, store)
     steps = {max(1, n * k // 10) for k in range(1, 11)}
 
@@ -97,7 +101,7 @@ def tried(
     store: Store = "results",
     as_json: Json = False,
 ) -> None:
-    """What was tried per strategy and dataset, over all sessions of a store.
+    """What a store's sessions tried, per strategy and dataset.
 
     Sessions of the very same sweep count once.
     """
@@ -112,6 +116,15 @@ def render_verdict(console: Console, found: dict[str, Any]) -> None:
     """The verdict on a trial in words."""
     told = [check["passed"] for check in found["checks"] if check["passed"] is not None]
     where = f"trial {found['trial_id']:,} ({found['symbol']} {found['timeframe']})"
-    console.print(f"Verdict on {where}: {MEANING[found['headline']]}", style="bold", soft_wrap=True)
-    print_facts(console, lines(found))
-    console.print(f"{sum(told)} of {len(told)} checks speak for skill (+). docs/verdict.md says what they mean.")
+    _wrapped(console, f"Verdict on {where}: {MEANING[found['headline']]}", style="bold")
+    facts = lines(found)
+    width = max(map(len, facts))
+    for name, text in facts.items():
+        _wrapped(console, f"{name:>{width}}  {text}", width + 4 if text[:2] in ("+ ", "- ", "? ") else width + 2)
+    _wrapped(console, f"{sum(told)} of {len(told)} checks speak for skill (+). docs/verdict.md says what they mean.")
+
+
+def _wrapped(console: Console, text: str, indent: int = 0, style: str | None = None) -> None:
+    """A line that goes on below itself where it is too long, on a terminal and elsewhere."""
+    broken = textwrap.wrap(text, console.width, subsequent_indent=" " * indent, break_on_hyphens=False)
+    console.print("\n".join(broken), style=style, soft_wrap=True)

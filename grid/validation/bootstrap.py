@@ -3,6 +3,7 @@
 Politis and Romano, "The stationary bootstrap", J. American Statistical Association 89, 1994.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,12 +13,51 @@ from grid.validation.moments import Floats
 
 AT_ONCE = 2_000_000
 """Resampled numbers held in memory at once."""
+COLUMNS_AT_ONCE = 128
 Interval = tuple[float, float]
 
 
-def mean_block(n: int) -> int:
-    """A mean block length for n observations: their cube root, at least 1."""
-    return max(1, int(n ** (1 / 3) + 0.5))
+def mean_block(values: Floats) -> float:
+    """A mean block length for the stationary bootstrap of float64[T] or float64[T, m]; at least 1.
+
+    The automatic choice of Politis and White, Econometric Reviews 23(1), 2004, with the correction of Patton, Politis
+    and White, 28(4), 2009; of several columns the median. Columns without variance are left out.
+    """
+    columns = values.reshape(len(values), -1)
+    moving = columns[:, columns.std(axis=0) > 0]
+    if len(values) < 8 or moving.shape[1] == 0:
+        return 1.0
+    t = len(values)
+    run = max(5, math.ceil(math.sqrt(math.log10(t))))
+    most = min(math.ceil(math.sqrt(t)) + run, t - 1)
+    gammas = autocovariances(moving, most)
+    return max(1.0, float(np.median([_block(gamma, t, run) for gamma in gammas.T])))
+
+
+def _block(gamma: Floats, t: int, run: int) -> float:
+    """The choice for one series from its autocovariances: gamma[0] at lag 0, and so on to the last that may count."""
+    most = len(gamma) - 1
+    small = np.abs(gamma[1:] / gamma[0]) < 2 * math.sqrt(math.log10(t) / t)
+    quiet = [m for m in range(most - run + 1) if small[m : m + run].all()]
+    last = quiet[0] if quiet else int(np.flatnonzero(~small)[-1]) + 1
+    m = min(2 * max(last, 1), most)
+    lags = np.arange(-m, m + 1)
+    weight = np.minimum(1.0, 2 * (1 - np.abs(lags) / m))
+    slope = float((weight * np.abs(lags) * gamma[np.abs(lags)]).sum())
+    spread = 2 * float((weight * gamma[np.abs(lags)]).sum()) ** 2
+    longest = math.ceil(min(3 * math.sqrt(t), t / 3))
+    return min((2 * slope**2 / spread) ** (1 / 3) * t ** (1 / 3), longest) if spread > 0 else float(longest)
+
+
+def autocovariances(values: Floats, most: int) -> Floats:
+    """Of float64[T, m] at lags 0 to `most`, divided by T: float64[most + 1, m]."""
+    t = len(values)
+    found = np.empty((most + 1, values.shape[1]))
+    for first in range(0, values.shape[1], COLUMNS_AT_ONCE):
+        part = values[:, first : first + COLUMNS_AT_ONCE]
+        power = np.abs(np.fft.rfft(part - part.mean(axis=0), 2 * t, axis=0)) ** 2
+        found[:, first : first + part.shape[1]] = np.fft.irfft(power, 2 * t, axis=0)[: most + 1] / t
+    return found
 
 
 def stationary(n: int, reps: int, block: float, seed: int) -> Iterator[NDArray[np.int64]]:
@@ -55,7 +95,7 @@ def block_intervals(
     Resampled by the stationary bootstrap, so that what neighbouring bars share is kept. periods: bars a year.
     """
     found: dict[str, list[Floats]] = {"total_return": [], "sharpe": [], "max_drawdown": []}
-    for rows in stationary(len(returns), reps, mean_block(len(returns)), seed):
+    for rows in stationary(len(returns), reps, mean_block(returns), seed):
         drawn = returns[rows]
         total, fall = _path(drawn)
         spread = drawn.std(axis=1, ddof=1)

@@ -10,10 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from grid.validation.bootstrap import bootstrap_means, mean_block
+from grid.validation.bootstrap import autocovariances, bootstrap_means, mean_block
 from grid.validation.moments import Floats
-
-COLUMNS_AT_ONCE = 128
 
 
 @dataclass(frozen=True)
@@ -40,14 +38,14 @@ class Reality:
 def reality_check(excess: Floats, block: float | None = None, reps: int = 1000, seed: int = 0) -> Reality:
     """Both tests over float64[T, m]: returns of m trials less those of the benchmark, one row a day.
 
-    block: mean length of the bootstrap's blocks, the cube root of T by default. Columns without variance are no rivals.
-    Raises ValueError when no column has any, or T is below 3.
+    block: mean length of the bootstrap's blocks, chosen from the data by default. Columns without variance are no
+    rivals. Raises ValueError when no column has any, or T is below 3.
     """
     t = len(excess)
     moving = excess.std(axis=0) > 0
     if t < 3 or not moving.any():
         raise ValueError("the tests need three days or more, and a trial whose returns vary")
-    block = mean_block(t) if block is None else block
+    block = mean_block(excess) if block is None else block
     values, root = excess[:, moving], math.sqrt(t)
     means, omega = values.mean(axis=0), np.sqrt(long_run_variance(values, 1 / block))
     drawn = bootstrap_means(values, reps, block, seed)
@@ -85,15 +83,10 @@ def _share(as_good: NDArray[np.bool_]) -> float:
 def long_run_variance(values: Floats, q: float) -> Floats:
     """Variance of sqrt(T) x mean of each column under the stationary bootstrap with jump probability q (Hansen, 2005).
 
-    gamma_0 + 2 sum_i kappa_i gamma_i, kappa_i = (T - i) / T (1 - q)^i + i / T (1 - q)^(T - i). The
-    autocovariances gamma come from a Fourier transform.
+    gamma_0 + 2 sum_i kappa_i gamma_i, kappa_i = (T - i) / T (1 - q)^i + i / T (1 - q)^(T - i).
     """
     t, i = len(values), np.arange(len(values))
     weights = 2 * ((t - i) / t * (1 - q) ** i + i / t * (1 - q) ** (t - i))
     weights[0] = 1.0
-    total = np.empty(values.shape[1])
-    for first in range(0, len(total), COLUMNS_AT_ONCE):
-        part = values[:, first : first + COLUMNS_AT_ONCE]
-        power = np.abs(np.fft.rfft(part - part.mean(axis=0), 2 * t, axis=0)) ** 2
-        total[first : first + part.shape[1]] = weights @ np.fft.irfft(power, 2 * t, axis=0)[:t] / t
+    total = weights @ autocovariances(values, t - 1)
     return np.asarray(np.maximum(total, 1e-12 * (values * values).mean(axis=0)), dtype=np.float64)

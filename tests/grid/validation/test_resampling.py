@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from grid.validation.bootstrap import block_intervals, bootstrap_means, stationary, trade_intervals
+from grid.validation.bootstrap import block_intervals, bootstrap_means, mean_block, stationary, trade_intervals
 from grid.validation.reality import long_run_variance, reality_check
 
 
@@ -73,3 +73,37 @@ def test_trials_that_never_move_are_no_rivals() -> None:
     assert beside.each[[0, 3]].tolist() == [1.0, 1.0]
     with pytest.raises(ValueError, match="returns vary"):
         reality_check(np.zeros((50, 3)))
+
+
+def naive_block(x: np.ndarray) -> float:
+    """Politis and White, lag by lag."""
+    n = len(x)
+    e = x - x.mean()
+    lags = int(np.ceil(np.sqrt(n))) + max(5, int(np.ceil(np.sqrt(np.log10(n)))))
+    r = [float((e[: n - k] * e[k:]).sum() / n) for k in range(lags + 1)]
+    run, limit = max(5, int(np.ceil(np.sqrt(np.log10(n))))), 2 * np.sqrt(np.log10(n) / n)
+    m = 0
+    while m + run <= lags and any(abs(r[m + k] / r[0]) >= limit for k in range(1, run + 1)):
+        m += 1
+    assert m + run <= lags
+    top = min(2 * max(m, 1), lags)
+    g = d = 0.0
+    for k in range(-top, top + 1):
+        weight = 1.0 if abs(k) / top <= 0.5 else 2 * (1 - abs(k) / top)
+        g += weight * abs(k) * r[abs(k)]
+        d += weight * r[abs(k)]
+    return max(1.0, min((g * g / (d * d)) ** (1 / 3) * n ** (1 / 3), float(np.ceil(min(3 * np.sqrt(n), n / 3)))))
+
+
+def test_the_length_of_blocks_follows_the_memory_of_the_data() -> None:
+    random = np.random.default_rng(5)
+    noise = random.normal(size=1200)
+    with_memory = np.zeros(1200)
+    for i in range(1, 1200):
+        with_memory[i] = 0.7 * with_memory[i - 1] + noise[i]
+    assert mean_block(noise) == pytest.approx(naive_block(noise))
+    assert mean_block(with_memory) == pytest.approx(naive_block(with_memory))
+    assert mean_block(noise) < 8 < mean_block(with_memory)
+    three = np.column_stack([noise, with_memory, np.zeros(1200), with_memory])
+    assert mean_block(three) == pytest.approx(naive_block(with_memory))
+    assert mean_block(np.zeros(50)) == 1.0
