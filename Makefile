@@ -74,9 +74,9 @@ requirements: .venv/dev  ## resolve the pins again
 	$(PIN) --extra build --constraint requirements/bench.txt pyproject.toml --output-file requirements/run.txt
 
 system-packages:   ## install what tests use besides Python (Debian or Ubuntu, as root or with sudo)
-	@command -v prometheus >/dev/null || { \
+	@command -v prometheus >/dev/null && command -v redis-server >/dev/null || { \
 	  run=$$([ "$$(id -u)" = 0 ] || echo sudo); export DEBIAN_FRONTEND=noninteractive; \
-	  $$run apt-get update -qq && $$run apt-get install -y -qq --no-install-recommends prometheus; }
+	  $$run apt-get update -qq && $$run apt-get install -y -qq --no-install-recommends prometheus redis-server; }
 
 clean:             ## remove what make made
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

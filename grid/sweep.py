@@ -142,8 +142,10 @@ def begin_or_reopen(
 ) -> Session:
     """A new session, or the one that has this id already: a job that is started again finds its own.
 
-    Raises Refused when that one is of another sweep, or has a driver that lives (unless `force`).
+    Raises Refused when that one is of another sweep, or has a driver that lives (unless `force`), and BadInput, before
+    anything is written, where the cluster that the sweep names does not let us in.
     """
+    _check_entrance(resolved.sweep.cluster.address)
     if session_id is None:
         return begin(resolved, rehearsal)
     folder = SessionFolder(provider_for(resolved.sweep.results.store), session_id)
@@ -154,6 +156,14 @@ def begin_or_reopen(
     session = Session(folder)
     check_same(session, resolved, rehearsal)
     return session
+
+
+def _check_entrance(address: str | None) -> None:
+    if address is not None:
+        use_token()
+        from grid.cluster.connect import check_entrance
+
+        check_entrance(address)
 
 
 def new_session_id(name: str) -> str:

@@ -1,5 +1,6 @@
 """What runs on the cluster: workers, the aggregator, and the task that loads bars."""
 
+import logging
 import platform
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ import ray
 from grid.aggregate import Aggregator
 from grid.cluster.connect import running_versions
 from grid.evaluate import Evaluator
+from grid.logs import speak
 from grid.plan import WorkUnit
 from grid.resolve import LoadedBars, reopen
 from grid.results import ResultBatch
@@ -19,6 +21,8 @@ from grid.spec import Objective, Sweep
 from storage.ohlcv import DatasetKey
 from storage.providers import provider_for
 from storage.sessions import SessionFolder
+
+log = logging.getLogger(__name__)
 
 DATASETS_KEPT = 2
 
@@ -37,8 +41,13 @@ class Done:
 class Worker:
     """One CPU that keeps compiled kernels, bars and indicators warm."""
 
-    def __init__(self, sweep: dict[str, Any], datasets: Sequence[DatasetKey]) -> None:
+    def __init__(
+        self, sweep: dict[str, Any], datasets: Sequence[DatasetKey], session_id: str, manner: str | None
+    ) -> None:
+        """manner: of log lines, see `grid.logs.speak`."""
         pa.set_cpu_count(1)
+        speak(session_id, manner)
+        self._session_id, self._datasets = session_id, datasets
         self._evaluator = Evaluator(reopen(Sweep.model_validate(sweep), datasets))
         self._bars: dict[int, LoadedBars] = {}
 
@@ -49,6 +58,8 @@ class Worker:
     @ray.method(num_returns=2)
     def evaluate(self, unit: WorkUnit, bars: "list[ray.ObjectRef[LoadedBars]]") -> tuple[Done, ResultBatch]:
         """Backtest a unit. `bars` holds a reference, in a list so that it is fetched once and not with every call."""
+        where = self._datasets[unit.dataset]
+        log.info("session %s: trials [%d, %d) on %s", self._session_id, unit.start, unit.stop, where)
         loaded = self._loaded(unit.dataset, bars[0])
         began = time.perf_counter()
         batch = self._evaluator.evaluate(unit, loaded)

@@ -10,6 +10,7 @@ from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, Ray
 
 from grid.cluster.actors import Loader
 from grid.cluster.collect import named, optioned
+from grid.cluster.names import bars_name
 from grid.sweep import Work
 from storage.errors import StorageError
 
@@ -37,8 +38,8 @@ class BarsOnCluster:
         for old in [d for d in self._bars if d not in needed | {dataset}]:
             self._drop(old)
         if dataset not in self._bars:
-            key = self._keys[dataset]
-            title = f"{self._work.folder.session_id} bars of {key.symbol} {key.timeframe}"
+            plan = self._work.resolved.plan
+            title = bars_name(self._work.folder.session_id, plan.dataset_trials(dataset)[0], plan.total)
             wanted = self._work.fingerprint(dataset)
             self._bars[dataset] = self._loader.load.options(name=title).remote(dataset, wanted)
             self._readers[dataset] = self._loader

@@ -16,9 +16,11 @@ from grid.cluster.actors import Done, Worker
 from grid.cluster.bars import BARS_LOST, BarsOnCluster
 from grid.cluster.collect import GONE, WAIT_S, Collector, cause_of, last_line, named, optioned
 from grid.cluster.connect import check_versions, running_versions
+from grid.cluster.names import unit_name
 from grid.dispatch import Attempt, Dispatcher
 from grid.errors import BadInput
 from grid.evaluate import Evaluator
+from grid.logs import spoken
 from grid.plan import WorkUnit
 from grid.resolve import ResolvedSweep
 from grid.results import batch_of
@@ -119,7 +121,8 @@ class Driver:
                 self._dispatcher.lost(name, "it was not needed any more")
         while len(self._actors) < wanted:
             name = uuid.uuid4().hex
-            self._actors[name] = optioned(Worker, name=named(self._work, "worker")).remote(self._spec, self._keys)
+            worker = optioned(Worker, name=named(self._work, "worker"))
+            self._actors[name] = worker.remote(self._spec, self._keys, self._work.folder.session_id, spoken())
             self._starting[self._actors[name].hello.remote()] = name
 
     def _welcome(self) -> None:
@@ -164,17 +167,14 @@ class Driver:
     def _feed(self) -> None:
         if self._watch.stopping() or self._collector.full:
             return
+        now = time.monotonic()
         for name in self._dispatcher.workers():
-            while attempt := self._dispatcher.next_for(name, time.monotonic()):
+            while attempt := self._dispatcher.next_for(name, now):
                 bars = self._bars.of(attempt.unit.dataset, self._dispatcher.datasets_needed())
-                evaluate = self._actors[name].evaluate.options(name=self._titled(attempt.unit))
+                title = unit_name(self._work.folder.session_id, attempt.unit.start, self._resolved.plan.total)
+                evaluate = self._actors[name].evaluate.options(name=title)
                 done, batch = evaluate.remote(attempt.unit, [bars])
                 self._attempts[done] = Sent(attempt, batch, bars)
-
-    def _titled(self, unit: WorkUnit) -> str:
-        """What the Dashboard calls a unit."""
-        key = self._keys[unit.dataset]
-        return f"{self._work.folder.session_id} {key.symbol} {key.timeframe} [{unit.start}, {unit.stop})"
 
     def _wait(self) -> None:
         """Take in what has come back, from workers and from the aggregator."""
@@ -207,15 +207,22 @@ class Driver:
         self._bars.proved(unit.dataset, done.read)
         self._work.observer.worked(done.seconds)
         self._collector.take(unit, sent.batch)
+        for worker in self._dispatcher.superseded():
+            self._abandon(worker)
+            self._dispatcher.ended(worker)
 
     def _lose(self, worker: str, reason: str, cause: str = "worker_died") -> None:
-        """Forget a worker and everything it was doing."""
+        """A worker is gone, with everything it was doing."""
+        if self._abandon(worker):
+            self._dispatcher.lost(worker, reason, cause)
+            log.warning("a worker was lost: %s", reason)
+
+    def _abandon(self, worker: str) -> bool:
+        """Kill a worker and await nothing of it any more; whether it was known."""
         if self._forget(worker) is None:
-            return
-        for reference in [r for r, sent in self._attempts.items() if sent.attempt.worker == worker]:
-            del self._attempts[reference]
-        self._dispatcher.lost(worker, reason, cause)
-        log.warning("a worker was lost: %s", reason)
+            return False
+        self._attempts = {r: sent for r, sent in self._attempts.items() if sent.attempt.worker != worker}
+        return True
 
     def _kill_overdue(self) -> None:
         now = time.monotonic()

@@ -28,29 +28,48 @@ PATIENT = {"RAY_agent_register_timeout_ms": "120000", "RAY_raylet_start_wait_tim
 
 @dataclass
 class Nodes:
-    """Node 0 is the head, without CPUs; the others have one each."""
+    """Node 0 is the head, without CPUs; the others have one each. head_options: more words for `ray start --head`."""
 
     network: Network
     folder: Path
     logs: Path
     port: int
     environment: dict[str, str]
+    head_options: tuple[str, ...] = ()
     running: dict[int, psutil.Popen] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
         return f"{self.network.address(0)}:{self.port}"
 
+    def command(self, place: int, *words: str) -> list[str]:
+        """What runs `words` on a machine of its own, as far as Ray can see: a driver looks for the raylets among the
+        processes, and prefers the head's. Such a place has processes and folders of its own, and so has who enters it.
+        """
+        if not self.network.can_cut:
+            return list(words)
+        if place in self.running and self.alive(place):
+            first = self.running[place].children()[0].pid
+            there = ["nsenter", "--target", str(first), "--net", "--mount", "--pid"]
+            return [*there, "sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", str(REPOSITORY), *words]
+        own = self.folder / f"place-{place}"
+        own.mkdir(exist_ok=True)
+        (self.folder / "ray").mkdir(exist_ok=True)
+        bind = ("sh", "-c", 'mount --bind "$1" "$2" && shift 2 && exec "$@"', "sh", str(own), str(self.folder / "ray"))
+        apart = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+        return [*self.network.within(place), *apart, *bind, *words]
+
     def start(self, place: int) -> None:
         """Start the node of a place, and do not wait for it."""
         ip = self.network.address(place)
         head = ["--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false"]
+        head += self.head_options
         member = [f"--address={self.address}", "--num-cpus=1"]
         command = [*(head if place == 0 else member), f"--node-ip-address={ip}", "--object-store-memory=120000000"]
         command += ["--disable-usage-stats", "--block", *([f"--temp-dir={self.folder}/ray"] if place == 0 else [])]
         log = (self.logs / f"node-{place}.log").open("ab")
         self.running[place] = psutil.Popen(
-            [*self.network.within(place), RAY, "start", *command],
+            self.command(place, RAY, "start", *command),
             env=self.environment,
             stdout=log,
             stderr=log,
@@ -70,7 +89,7 @@ class Nodes:
             time.sleep(0.2)
 
     def wait_for_node(self, place: int) -> None:
-        """Until its raylet runs and so has a name and ports of its own: they share a folder and may collide."""
+        """Until its raylet runs, with ports of its own."""
         until = time.monotonic() + START_S
         while not self.alive(place):
             if time.monotonic() > until or self.running[place].poll() is not None:
@@ -132,7 +151,9 @@ def _name(process: psutil.Process) -> str:
 
 
 @contextmanager
-def nodes(network: Network, members: int, environment: dict[str, str], logs: Path) -> Iterator[Nodes]:
+def nodes(
+    network: Network, members: int, environment: dict[str, str], logs: Path, head_options: tuple[str, ...] = ()
+) -> Iterator[Nodes]:
     """A head and so many members; all of it but their `logs` is gone when the block ends."""
     folder = Path(tempfile.mkdtemp(prefix="gc"))  # short: the paths of Ray's sockets must fit into 107 bytes
     token = folder / "token"
@@ -141,7 +162,7 @@ def nodes(network: Network, members: int, environment: dict[str, str], logs: Pat
     own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PYTHONPATH": str(REPOSITORY)}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     everything = {**inherited, **CLUSTER_SETTINGS, **PATIENT, **own, **environment}
-    made = Nodes(network, folder, logs, _free_port(), everything)
+    made = Nodes(network, folder, logs, free_port(), everything, head_options)
     try:
         made.start(0)
         made.wait_for_head()
@@ -154,7 +175,7 @@ def nodes(network: Network, members: int, environment: dict[str, str], logs: Pat
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Outside 10002-19999, which Ray's workers use."""
     with socket.socket() as probe:
         for port in range(20_100 + os.getpid() % 5_000, 32_000):

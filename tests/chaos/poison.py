@@ -5,6 +5,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -49,4 +51,20 @@ class Poison(Strategy):
         if self.bad in (0, self.fast):
             given: Signals = WORST[self.way]()
             return given
+        return cross(bars.sma(self.fast), bars.sma(50))
+
+
+class Dawdler(Strategy):
+    """A cross of averages; the first that comes to `fast == late` sleeps for ten minutes, told by a file."""
+
+    fast: int = Field(10, ge=1, le=10_000)
+    late: int = Field(7, ge=0, le=10_000)
+    folder: str = ""
+
+    def signals(self, bars: Bars) -> Signals:
+        first = Path(self.folder) / "first"
+        if self.fast == self.late and Path("/proc/self/cmdline").read_bytes().startswith(b"ray::"):
+            with suppress(FileExistsError):
+                first.touch(exist_ok=False)
+                time.sleep(600)
         return cross(bars.sma(self.fast), bars.sma(50))

@@ -2,7 +2,8 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import ray
 from grid import dispatch, rehearse
 from grid.cluster import NAMESPACE
 from grid.session import Session
-from grid.sweep import run
+from grid.sweep import Watch, run
+from grid.telemetry import Metric
 from storage.errors import StorageError
 from tests.e2e.sweeps import small
 from tests.rows import digest
@@ -54,7 +56,7 @@ def good_rows(session: Session) -> str:
 @pytest.mark.usefixtures("two_cpus")
 def test_each_becomes_a_failed_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "SHORTEST_DEADLINE_S", 2.0)
-    monkeypatch.setattr(rehearse, "SILENCE_S", 2.0)
+    monkeypatch.setattr(rehearse, "SAMPLE", 20)  # the rehearsal is not what this is about
     undisturbed = run(poisoned(tmp_path / "good", list(CAUSES), 10_000), "serial")
     session = run(poisoned(tmp_path / "bad", list(CAUSES), BAD), "ray", unit_size=1)
     rows = session.trials().to_pylist()
@@ -109,3 +111,28 @@ def test_bars_that_cannot_be_loaded_pause_the_sweep(tmp_path: Path, monkeypatch:
 @ray.remote(num_cpus=0, max_retries=0)
 def dying(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Attempts:
+    """A sink that keeps the causes of attempts."""
+
+    def __init__(self) -> None:
+        self.causes: Counter[str] = Counter()
+
+    def record(self, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
+        if metric.name == "grid_attempts_total":
+            self.causes[labels["cause"]] += int(value)
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_a_straggler_is_overtaken_by_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would sleep for ten minutes, and nothing else would end it: no deadline is in reach."""
+    monkeypatch.setattr(dispatch, "SHORTEST_DEADLINE_S", 10_000.0)
+    spec = poisoned(tmp_path / "results", ["raise"], 10_000)
+    space = {"fast": {"range": [2, 41, 1]}, "late": 35, "folder": str(tmp_path)}
+    watch, attempts = Watch(), Attempts()
+    with watch.telemetry.also(attempts):
+        session = run({**spec, "strategy": "tests.chaos.poison:Dawdler", "space": space}, "ray", watch, unit_size=5)
+    assert (session.status, session.metadata["ok"], session.metadata["failed"]) == ("done", 40, 0)
+    assert attempts.causes["copied"] == 1
+    assert not attempts.causes["overdue"]

@@ -30,7 +30,7 @@ def small(store: Path, **changes: Any) -> dict[str, Any]:
     return {**sweep, **changes}
 
 
-WORKING = r"ray::(?!.* bars ).* \[\d+, \d+\)$"
+WORKING = r"ray::.* \[\d+, \d+\)$"
 """What a worker calls its process while it evaluates a unit: the unit's name. Else it is a `Worker`."""
 WORKER, AGGREGATOR = rf"ray::Worker|{WORKING}", "ray::AggregatorActor"
 

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -186,7 +187,7 @@ def test_doctor_leaves_nothing_behind(desk: Desk):
 def test_failed_trials_are_rows_and_exit_1(desk: Desk):
     outcome = desk.run("--set", "strategy=mine:Fussy")
     assert outcome.code == 1
-    error = "ValueError: cannot do 15 (mine.py:24 in signals)"
+    error = "ValueError: cannot do 15 (mine.py:25 in signals)"
     assert f"4 trials failed; trial 4: {error}." in outcome.out
     assert f"   failures  4 trials failed; trial 4: {error}\n" in desk.grid("show", "latest").out
     assert desk.grid("show", "latest", "--json").json()["a_failure"] == [4, error]
@@ -249,13 +250,14 @@ def test_a_process_of_its_own(desk: Desk):
 MANY = ("--set", "strategy=mine:Fussy", "--set", "space={fast: {range: [2, 11, 1]}, slow: {range: [20, 59, 1]}}")
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_an_interrupted_run_resumes_to_the_same_rows(desk: Desk, times: int):
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 1), (signal.SIGINT, 2), (signal.SIGTERM, 2)])
+def test_an_interrupted_run_resumes_to_the_same_rows(desk: Desk, number: signal.Signals, times: int):
+    """As Ctrl-C does it, and as a job's end or the notice of a spot machine does."""
     undisturbed = digest(Session.open(desk.session(*MANY)).trials())
     arguments = ("run", "sweep.yaml", "--executor", "serial", *MANY)
     process = desk.start(*arguments, PAUSE="0.01")
     desk.wait_for_heartbeat(process)
-    outcome = interrupt(process, times)
+    outcome = interrupt(process, times, number)
     assert outcome.code == 130, outcome.err
     assert "stopping: finishing the units in flight (again to stop at once)\n" in outcome.err
     assert "Traceback" not in outcome.err

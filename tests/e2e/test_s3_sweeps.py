@@ -36,15 +36,6 @@ READERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def bars(s3, bucket):
-    """The bundled bars in a bucket, among files of symbols that the sweeps do not ask for."""
-    client = s3.client()
-    for file in [f for symbol in ("AAPL", "IBM") for f in (DATA / symbol).rglob("*.parquet")]:
-        client.put_object(Bucket=bucket, Key=f"bars/{file.relative_to(DATA)}", Body=file.read_bytes())
-    return bucket
-
-
 @pytest.fixture
 def proxy(s3):
     with fault_proxy(s3.url) as proxy:

@@ -157,9 +157,12 @@ class Driver:
             self.die(name)
             return
         self.dispatcher.finished(attempt, 0.1, self.clock[0])
+        for late in self.dispatcher.superseded():
+            del self.workers[late]
+            self.dispatcher.ended(late)
         self.outbox.take(unit, evaluated(unit))
         if self.dice.random() < 0.1:
-            self.outbox.take(unit, evaluated(unit))  # a copy of it was made elsewhere
+            self.outbox.take(unit, evaluated(unit))  # its copy came back as well, at the same moment
 
     def die(self, name: str | None = None) -> None:
         if name is None and not self.workers:
@@ -244,7 +247,7 @@ class History:
         for _ in range(5_000):
             if all(driver.finished for driver in self.drivers):
                 return
-            self.clock[0] += self.dice.random()
+            self.clock[0] += 3 * self.dice.random()
             number = self.dice.randrange(len(self.drivers))
             self.world.actor = self.drivers[number]
             if trouble and self.dice.random() < 0.2:

@@ -86,6 +86,10 @@ class Workers(RuleBasedStateMachine):
         self.dispatcher.finished(attempt, seconds, self.now)
         self.finished.update(numbers_of(attempt.unit))
         self.over.append(attempt)
+        for late in self.dispatcher.superseded():
+            assert self.queues[late][0].unit == attempt.unit
+            self.over += self.queues.pop(late)
+            self.dispatcher.ended(late)
 
     @precondition(lambda self: any(self.queues.values()))
     @rule(which=st.integers(0, 3))
@@ -288,3 +292,56 @@ def test_only_units_whose_bars_are_there_can_be_late() -> None:
         given.next_for(name, 0.0)
     given.hold(0, SHORTEST_DEADLINE_S)
     assert given.overdue(SHORTEST_DEADLINE_S + 0.1) == ["b"]
+
+
+def straggling() -> tuple[Dispatcher, Attempt]:
+    """One unit that should take a second and has taken ten, on worker a; b has nothing to do."""
+    given = Dispatcher(iter([WorkUnit(0, 0, 10)]), Pace([10, 10], fixed=10, seconds_per_trial=[0.1, 0.1]))
+    for name in ("a", "b", "c"):
+        given.add_worker(name)
+    return given, given.next_for("a", 0.0)
+
+
+def test_a_straggler_is_copied_once_when_there_is_nothing_else_to_do() -> None:
+    given, first = straggling()
+    assert given.next_for("b", 1.9) is None
+    copy = given.next_for("b", 10.0)
+    assert (copy.unit, copy.number) == (first.unit, first.number)
+    assert given.next_for("c", 20.0) is None
+    assert given.next_for("b", 20.0) is None
+    assert given.attempts == Counter({"first": 1, "copied": 1})
+
+
+@pytest.mark.parametrize("wins", ["a", "b"])
+def test_the_copy_that_comes_back_first_ends_the_other(wins: str) -> None:
+    given, first = straggling()
+    copies = {"a": first, "b": given.next_for("b", 10.0)}
+    given.finished(copies[wins], 10.0, 11.0)
+    (late,) = given.superseded()
+    assert late != wins
+    assert given.superseded() == []
+    given.ended(late)
+    assert given.empty()
+    assert late not in given.workers()
+
+
+def test_a_copy_that_dies_leaves_it_to_the_other_and_two_charge_once() -> None:
+    given, _ = straggling()
+    given.next_for("b", 10.0)
+    given.lost("a", "its worker died")
+    assert given.next_for("c", 10.5) is None  # b still works on it, and has not for long
+    given.lost("b", "its worker died")
+    again = given.next_for("c", 12.0)
+    assert (again.unit, again.number) == (WorkUnit(0, 0, 10), 2)
+
+
+def test_what_waits_behind_a_superseded_copy_is_sent_elsewhere() -> None:
+    given, first = straggling()
+    given.next_for("b", 10.0)
+    given.redo(WorkUnit(1, 10, 20))
+    behind = given.next_for("b", 10.0)
+    given.finished(first, 10.0, 11.0)
+    assert given.superseded() == ["b"]
+    given.ended("b")
+    assert given.next_for("c", 11.0).unit == behind.unit
+    assert given.given_up == []
