@@ -65,7 +65,7 @@ requirements: .venv/dev  ## resolve the pins again
 	$(PIN) --extra build --constraint requirements/bench.txt pyproject.toml --output-file requirements/run.txt
 
 system-packages:   ## install what tests use besides Python (Debian or Ubuntu, as root or with sudo)
-	@command -v prometheus && command -v systemd-analyze || { \
+	@command -v prometheus >/dev/null && command -v systemd-analyze >/dev/null || { \
 	  run=$$([ "$$(id -u)" = 0 ] || echo sudo); export DEBIAN_FRONTEND=noninteractive; \
 	  $$run apt-get update -qq && $$run apt-get install -y -qq --no-install-recommends prometheus systemd; }
 
