@@ -1,5 +1,6 @@
 #!/bin/sh
-# What a container does: `head`, `worker`, or any other command as it stands.
+# What a container does: `head`, `worker`, `sweep` (run one, as a job that is repeated until it is done), `drain` (this
+# node, before it ends), or any other command as it stands.
 #
 # A node of Ray runs whatever it is sent. So head, worker and `ray start` are refused without a token, unless
 # GRID_ALLOW_NO_TOKEN=1 says that nobody else reaches this network.
@@ -53,6 +54,18 @@ worker)
     fi
     exec ray start --address="$RAY_HEAD" --block --dashboard-agent-listen-port=52365 --metrics-export-port=8080 \
         "$store" "$@"
+    ;;
+sweep)
+    # Failed trials are rows, and no reason to run the job again: exit code 1 is as good as 0 here.
+    shift
+    code=0
+    grid run "$@" || code=$?
+    [ "$code" -ne 1 ] || code=0
+    exit "$code"
+    ;;
+drain)
+    exec ray drain-node --reason=DRAIN_NODE_REASON_PREEMPTION --reason-message="the node is about to end" \
+        --deadline-remaining-seconds="${GRID_DRAIN_SECONDS:-100}"
     ;;
 ray)
     [ "${2:-}" != start ] || require_token

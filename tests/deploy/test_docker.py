@@ -104,11 +104,21 @@ def test_other_commands_run_as_they_stand(tmp_path: Path):
     assert entrypoint(tmp_path, "worker", **ALLOWED).returncode == 3  # and no head named
 
 
+def test_a_sweep_with_failed_trials_is_no_failed_job(tmp_path: Path):
+    """Exit codes of `grid run` as a job that is repeated when it fails takes them."""
+    grid = tmp_path / "grid"
+    for code, taken in {0: 0, 1: 0, 2: 2, 3: 3, 130: 130}.items():
+        grid.write_text(f'#!/bin/sh\necho "$*"\nexit {code}\n')
+        grid.chmod(0o755)
+        ran = entrypoint(tmp_path, "sweep", "s.yaml", "--session-id", "a")
+        assert (ran.returncode, ran.stdout) == (taken, "run s.yaml --session-id a\n"), code
+
+
 def test_every_option_it_gives_to_ray_exists():
     """Ray's command line has them, hidden ones too."""
-    from ray.scripts.scripts import start
+    from ray.scripts.scripts import drain_node, start
 
-    known = {option for parameter in start.params for option in parameter.opts}
+    known = {option for command in (start, drain_node) for parameter in command.params for option in parameter.opts}
     used = set(re.findall(r"(--[a-z-]+)=?", ENTRYPOINT.read_text()))
     assert len(used) > 8
     assert used <= known
