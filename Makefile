@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo test test-slow lint format bench requirements system-packages deploy-tools clean help
+.PHONY: demo test test-slow lint format bench chaos fuzz soak simulate requirements system-packages deploy-tools sbom clean help
 
 help:              ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -55,6 +55,20 @@ format: .venv/dev  ## put the code into shape
 bench: .venv/bench   ## measure and rewrite docs/benchmarks.md (minutes; wants a quiet machine)
 	$(BIN)/python -m tests.benchmarks
 
+SEEDS ?= 10
+chaos: .venv/dev     ## break everything around real sweeps, SEEDS=100 times, and rewrite docs/chaos.md
+	$(BIN)/python -m tests.chaos $(SEEDS)
+
+fuzz: .venv/dev      ## 10,000 spoilt files of bars, sweep files and commit records
+	$(BIN)/python -m tests.chaos.fuzz 10000
+
+MINUTES ?= 20
+soak: .venv/dev      ## a long sweep on Ray; fails when memory grows (MINUTES=20)
+	$(BIN)/python -m tests.chaos.soak $(MINUTES)
+
+simulate: .venv/dev  ## 1,000 nodes of 64 cores on paper, and rewrite docs/scale.md
+	$(BIN)/python -m tests.chaos.simulate
+
 PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 requirements: .venv/dev  ## resolve the pins again
@@ -65,11 +79,16 @@ requirements: .venv/dev  ## resolve the pins again
 	$(PIN) --extra build --constraint requirements/bench.txt pyproject.toml --output-file requirements/run.txt
 
 system-packages:   ## install what tests use besides Python (Debian or Ubuntu, as root or with sudo)
-	@command -v prometheus >/dev/null && command -v systemd-analyze >/dev/null || { \
+	@for p in prometheus redis-server systemd-analyze; do command -v $$p || missing=1; done >/dev/null; \
+	  [ -z "$$missing" ] || { \
 	  run=$$([ "$$(id -u)" = 0 ] || echo sudo); export DEBIAN_FRONTEND=noninteractive; \
-	  $$run apt-get update -qq && $$run apt-get install -y -qq --no-install-recommends prometheus systemd; }
+	  $$run apt-get update -qq && \
+	  $$run apt-get install -y -qq --no-install-recommends prometheus redis-server systemd; }
 
 deploy-tools: .venv/deploy  ## install what checks the files of deploy/
+
+sbom: .venv/deploy ## write sbom.json, the packages of the image with versions and hashes (CycloneDX)
+	@$(BIN)/cyclonedx-py requirements requirements/run.txt --pyproject pyproject.toml --output-file sbom.json
 
 clean:             ## remove what make made
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,7 +1,9 @@
 """Which unit goes to which worker, and what happens when one does not come back. Events in, instructions out.
 
 No clock, no Ray: whoever drives it tells it the time. A unit that fails with its worker is tried again, elsewhere; one
-that took two workers with it is split, down to the trial that does it, which is given up and becomes a failed row.
+that took two workers with it is split, down to the trial that does it, which is given up and becomes a failed row. When
+nothing is left to send, a worker without work is given a copy of a unit that takes far longer than it should; the copy
+that comes back first ends the other.
 """
 
 from collections import Counter, deque
@@ -17,7 +19,10 @@ MOST_ATTEMPTS, MOST_ATTEMPTS_ALONE = 2, 4
 """Tries before a unit is split, and before a single trial is given up: nodes that go by chance must not condemn it."""
 SHORTEST_DEADLINE_S = 30.0
 DEADLINE_FACTOR = 10.0
-CAUSES = ("first", "worker_died", "overdue", "bars_lost", "batch_lost", "moved", "split")
+STRAGGLES_AFTER_S = 2.0
+STRAGGLE_FACTOR = 2.0
+"""A unit that has run for so long, and for so many times its estimate, is copied when there is nothing else to do."""
+CAUSES = ("first", "worker_died", "overdue", "bars_lost", "batch_lost", "moved", "split", "copied")
 """Why an attempt is made: the plan says so, or because of what became of the last one."""
 
 
@@ -50,6 +55,8 @@ class Dispatcher:
     _queues: dict[str, deque[Attempt]] = field(default_factory=dict)
     _again: deque[tuple[int, WorkUnit, str]] = field(default_factory=deque)
     _exhausted: bool = False
+    _superseded: list[str] = field(default_factory=list)
+    _nobody_late_at: float | None = None
 
     def add_worker(self, worker: str) -> None:
         self._queues.setdefault(worker, deque())
@@ -62,7 +69,7 @@ class Dispatcher:
         queue = self._queues[worker]
         if len(queue) >= DEPTH:
             return None
-        taken = self._take()
+        taken = self._take() or (None if queue else self._straggler(now))
         if taken is None:
             return None
         attempt = Attempt(taken[0], taken[1], worker, now)
@@ -74,12 +81,34 @@ class Dispatcher:
         """A unit came back from its worker after `seconds` of work on `trials` (by default all of its numbers)."""
         numbers = attempt.unit.stop - attempt.unit.start
         self.pace.learn(attempt.unit.dataset, numbers if trials is None else trials, seconds)
-        self._leave(attempt, now)
-
-    def failed(self, attempt: Attempt, reason: str, now: float) -> None:
-        """A unit did not come back although its worker lives. Nothing when the attempt is over already."""
         if self._leave(attempt, now):
-            self._charge(attempt, reason, "bars_lost")
+            for worker, queue in self._queues.items():
+                if queue and queue[0].unit == attempt.unit and worker != attempt.worker:
+                    queue.popleft()
+                    self._superseded.append(worker)
+
+    def superseded(self) -> list[str]:
+        """Workers, told once, that work on a unit which another one has finished: end them, and say so by `ended`."""
+        told, self._superseded = self._superseded, []
+        return told
+
+    def ended(self, worker: str) -> None:
+        """A worker was ended on purpose: nobody is charged, and what waited behind is sent elsewhere."""
+        for attempt in self._queues.pop(worker, deque()):
+            self._again.append((attempt.number, attempt.unit, "moved"))
+
+    def undone(self, attempt: Attempt, now: float) -> None:
+        """A unit came back undone because its bars were lost, which is no fault of its own: it is tried again and not
+        charged. Nothing when the attempt is over already.
+        """
+        if self._leave(attempt, now):
+            self._again.append((attempt.number, attempt.unit, "bars_lost"))
+
+    def hold(self, dataset: int, now: float) -> None:
+        """The bars of a dataset are not there yet: its units have not begun, and none of them can be overdue."""
+        for queue in self._queues.values():
+            if queue and queue[0].unit.dataset == dataset:
+                queue[0].since = now
 
     def redo(self, unit: WorkUnit) -> None:
         """The result of a finished unit was lost on its way: evaluate it again."""
@@ -146,8 +175,33 @@ class Dispatcher:
         self._exhausted = unit is None
         return None if unit is None else (1, unit, "first")
 
+    def _out(self, unit: WorkUnit) -> list[Attempt]:
+        """The attempts at a unit that workers have."""
+        return [attempt for queue in self._queues.values() for attempt in queue if attempt.unit == unit]
+
+    def _straggler(self, now: float) -> tuple[int, WorkUnit, str] | None:
+        """The unit that runs longest by its estimate, if it straggles and has no copy yet."""
+        if now == self._nobody_late_at:
+            return None
+        heads = [queue[0] for queue in self._queues.values() if queue]
+        late = [(self._lateness(head, now), head.number, head.unit) for head in heads]
+        late = [each for each in late if each[0] > STRAGGLE_FACTOR and len(self._out(each[2])) == 1]
+        if not late:
+            self._nobody_late_at = now
+            return None
+        _, number, unit = max(late, key=lambda each: each[0])
+        return number, unit, "copied"
+
+    def _lateness(self, head: Attempt, now: float) -> float:
+        """How many times its estimate a unit has run; 0 while that is too short to tell."""
+        ran = now - head.since
+        expected = self.pace.seconds(head.unit.dataset, head.unit.stop - head.unit.start)
+        return ran / expected if ran > STRAGGLES_AFTER_S else 0.0
+
     def _charge(self, attempt: Attempt, reason: str, cause: str) -> None:
         unit = attempt.unit
+        if self._out(unit):
+            return  # its copy is still at work
         alone = unit.stop - unit.start == 1
         if attempt.number < (MOST_ATTEMPTS_ALONE if alone else MOST_ATTEMPTS):
             self._again.append((attempt.number + 1, unit, cause))

@@ -17,14 +17,14 @@ CURVE_POINTS = 2_000
 def finish(session: Session, stopped: bool, seconds: float, stopped_by: str | None = None) -> Session:
     """Write the documents and the final status of a session that has nothing left to do, or was stopped.
 
-    stopped_by: the limit that stopped it, in words.
+    stopped_by: the limit that stopped it, in words. Returns the session, which knows all that by then.
     """
-    done = Session(session.folder)
-    complete = done.ledger.done.total() == done.resolved.plan.total
+    session.catch_up()
+    complete = session.ledger.done.total() == session.resolved.plan.total
     status = "done" if complete else "interrupted" if stopped else "incomplete"
-    summary = done.ledger.summary
+    summary = session.ledger.summary
     if complete:
-        write_leaders(done)
+        write_leaders(session)
     metadata = {
         **session.metadata,
         "status": status,
@@ -37,9 +37,10 @@ def finish(session: Session, stopped: bool, seconds: float, stopped_by: str | No
     }
     session.folder.write_document("metadata.json", metadata)
     if complete:
-        session.folder.create_document("summary.json", _summary(done, metadata))
+        session.folder.create_document("summary.json", _summary(session, metadata))
     SessionStore(session.folder.provider).render_index()
-    return Session(session.folder)
+    session.metadata = metadata
+    return session
 
 
 def write_leaders(session: Session) -> None:

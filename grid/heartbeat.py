@@ -35,7 +35,8 @@ NAME = "heartbeat.json"
 @dataclass(frozen=True)
 class Beat:
     """Who drives a session. time: Unix seconds. place: the machine and process namespace in which `pid` is a process,
-    and `process_start` tells it from a later one of the same pid. ended: the driver said goodbye.
+    and `process_start` tells it from a later one of the same pid. ended: the driver said goodbye. cut_short: it was
+    told to end at once.
     """
 
     time: float
@@ -46,6 +47,12 @@ class Beat:
     place: str
     job: str | None
     ended: bool
+    cut_short: bool = False
+
+    @property
+    def died_at_work(self) -> bool:
+        """Whether that driver, if it is gone, did not end by itself: a trial may have killed or held it."""
+        return not self.ended or self.cut_short
 
     def alive(self, now: float) -> bool:
         """Whether that driver is to be taken for running."""
@@ -108,6 +115,7 @@ class Heartbeat:
         self._driver = uuid.uuid4().hex
         self._process_start = _process_start(os.getpid())
         self._ended = threading.Event()
+        self._cut_short = False
         self._one_at_a_time = threading.Lock()
 
     @contextmanager
@@ -119,6 +127,9 @@ class Heartbeat:
         thread.start()
         try:
             yield
+        except KeyboardInterrupt:
+            self._cut_short = True
+            raise
         finally:
             self._ended.set()
             thread.join(LONGEST_GOODBYE_S)
@@ -153,6 +164,7 @@ class Heartbeat:
             place=_place(),
             job=os.environ.get(JOB_VARIABLE),
             ended=self._ended.is_set(),
+            cut_short=self._cut_short,
         )
 
 

@@ -144,6 +144,25 @@ def the_console() -> Console | None:
     return found[0] if found else None
 
 
+def spoken() -> str | None:
+    """How this process writes log lines: json, text, or None where it is no command line and says nothing itself."""
+    there = the_console()
+    return None if there is None else ("json" if there.as_json else "text")
+
+
+def speak(session_id: str, manner: str | None) -> None:
+    """From now on this process, a worker's, writes the session's log lines to stderr as its driver does."""
+    SESSION.set(session_id)
+    if manner is None or the_console() is not None:
+        return
+    handler = Console()
+    handler.setLevel(logging.INFO)
+    handler.setFormatter(JsonLines() if manner == "json" else TextLines())
+    for name in LOGGERS:
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).setLevel(logging.INFO)
+
+
 def json_wanted() -> bool:
     """Whether the command line was told to log JSON."""
     there = the_console()

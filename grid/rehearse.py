@@ -1,7 +1,12 @@
-"""What is found out before a sweep spends anything: facts of each dataset, the speed, and whether it works at all."""
+"""What is found out before a sweep spends anything: facts of each dataset, the speed, and whether it works at all.
+
+Trials are tried in a child process: one that kills its process or never ends is found, and the driver lives.
+"""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from grid.addresses import check_cluster
+from grid.apart import Fallen, Say, answers
 from grid.engine import buy_and_hold
 from grid.errors import BadInput, Refused
 from grid.evaluate import Evaluator
@@ -21,18 +27,26 @@ CANARIES = 20
 CHUNK = 20
 SAMPLE = 200
 REHEARSAL_S = 0.5
-"""What timing the first trials may take in all, one chunk on each dataset at least."""
+"""What timing the first trials may take in all, one chunk on each timed dataset at least."""
+MOST_TIMED = 16
+"""Datasets on which trials are timed, spread over all; the others are taken to be as fast a bar."""
+SILENCE_S = 60.0
+"""A trial, or a chunk of the timed ones, that takes longer is taken for one that never ends."""
+MOST_OVERDUE = 3
+"""So many of the first trials that never end are enough to tell."""
+CANARY, TIMED = "canary", "timed"
 
 
 @dataclass(frozen=True)
 class Rehearsal:
     """datasets: one entry each (symbol, timeframe, calendar, bars, first, last, fingerprint, block_bars,
     seconds_per_trial, buy_and_hold), as the session's metadata keeps them. canaries: errors of the first trials in
-    number order, None for those that went well.
+    number order, None for those that went well. deadly: whether a trial killed its process or did not end.
     """
 
     datasets: list[dict[str, Any]]
     canaries: list[str | None]
+    deadly: bool = False
 
     @property
     def fingerprints(self) -> list[str]:
@@ -61,18 +75,92 @@ def rehearse(resolved: ResolvedSweep) -> Rehearsal:
     _check_results(resolved)
     if resolved.sweep.cluster.address is not None:
         check_cluster(resolved.sweep.cluster.address)
-    evaluator = Evaluator(resolved)
-    sample = np.array([p for d, p in map(resolved.plan.locate, resolved.plan.first_trials(SAMPLE)) if d == 0], np.int64)
+    trials = _Trials(Evaluator(resolved), _sample(resolved))
+    timed = set(range(0, len(resolved.datasets), -(-len(resolved.datasets) // MOST_TIMED)))
     datasets: list[dict[str, Any]] = []
-    canaries: list[str | None] = []
     for number in range(len(resolved.datasets)):
         loaded = resolved.load(number)
-        missing = CANARIES - len(canaries)
+        facts = _facts(resolved, number, loaded)  # before the fork, which inherits the compiled kernel
+        trials.try_out(number, loaded, REHEARSAL_S / len(timed) if number in timed else None)
+        datasets.append({**facts, "seconds_per_trial": trials.speed(number, len(loaded.bars))})
+    return Rehearsal(datasets, trials.canaries, trials.deadly)
+
+
+def _sample(resolved: ResolvedSweep) -> NDArray[np.int64]:
+    """The first points that are no holes."""
+    found = [resolved.plan.locate(trial) for trial in resolved.plan.first_trials(SAMPLE)]
+    return np.array([point for dataset, point in found if dataset == 0], np.int64)
+
+
+class _Trials:
+    """The first trials, tried dataset by dataset in child processes.
+
+    sample: their points. canaries, deadly: as in `Rehearsal`.
+    """
+
+    def __init__(self, evaluator: Evaluator, sample: NDArray[np.int64]) -> None:
+        self.canaries: list[str | None] = []
+        self.deadly = False
+        self._evaluator, self._sample = evaluator, sample
+        self._fallen: set[int] = set()
+        self._stuck = False
+        self._seconds: dict[int, float] = {}
+        self._per_bar_s: float | None = None
+
+    def speed(self, number: int, bars: int) -> float:
+        """Seconds a trial on a dataset: as timed, as fast a bar as the last timed one, or slow where none was."""
+        if number in self._seconds:
+            self._per_bar_s = self._seconds[number] / max(bars, 1)
+            return self._seconds[number]
+        return SILENCE_S / CHUNK if self._per_bar_s is None else self._per_bar_s * bars
+
+    def try_out(self, number: int, loaded: LoadedBars, budget_s: float | None) -> None:
+        """The canaries that are missing yet, then the timing; without a budget there is none."""
+        missing = CANARIES - len(self.canaries)
+        if self._stuck or (budget_s is None and missing <= 0):
+            return
+        wanted = self._alive()[: max(missing, 1)]
+        found = self._errors(number, loaded, wanted, budget_s)
         if number == 0 or missing > 0:
-            canaries += _errors(evaluator.rows_of(number, sample[: max(missing, 1)], loaded))
-        seconds = _seconds_per_trial(evaluator, number, sample, loaded, REHEARSAL_S / len(resolved.datasets))
-        datasets.append(_facts(resolved, number, loaded, seconds))
-    return Rehearsal(datasets, canaries)
+            self.canaries += found
+
+    def _errors(
+        self, number: int, loaded: LoadedBars, points: NDArray[np.int64], budget_s: float | None
+    ) -> list[str | None]:
+        """What became of each point; a new child goes on where one fell. Ends early when too many do not end."""
+        errors: list[str | None] = []
+        overdue = 0
+        while overdue < MOST_OVERDUE:
+            left = points[len(errors) :]
+            try:
+                for kind, value in answers(partial(self._work, number, loaded, left, budget_s), SILENCE_S):
+                    if kind == TIMED:
+                        self._seconds[number] = value
+                    else:
+                        errors.append(value)
+                break
+            except Fallen as fallen:
+                self.deadly = True
+                if len(errors) == len(points):
+                    break
+                self._fallen.add(int(points[len(errors)]))
+                errors.append(str(fallen))
+                overdue += fallen.overdue
+        self._stuck = overdue == MOST_OVERDUE
+        return errors
+
+    def _work(
+        self, number: int, loaded: LoadedBars, canaries: NDArray[np.int64], budget_s: float | None, say: Say
+    ) -> None:
+        """In the child: the canaries one by one, which compiles the kernels, then the timing."""
+        for point in canaries:
+            say([CANARY, *_errors(self._evaluator.rows_of(number, np.array([point]), loaded))])
+        if budget_s is not None:
+            for seconds in _timed(self._evaluator, number, self._alive(), loaded, budget_s):
+                say([TIMED, seconds])
+
+    def _alive(self) -> NDArray[np.int64]:
+        return self._sample[~np.isin(self._sample, list(self._fallen))]
 
 
 def _errors(rows: pa.Table) -> list[str | None]:
@@ -87,22 +175,23 @@ def _check_results(resolved: ResolvedSweep) -> None:
         raise BadInput(f"results.store: {error} Name a store that can be written.") from error
 
 
-def _seconds_per_trial(
+def _timed(
     evaluator: Evaluator, number: int, sample: NDArray[np.int64], loaded: LoadedBars, budget_s: float
-) -> float:
-    """Mean time of the first trials in their order, from cold indicators on, until the budget is used or none is left.
+) -> Iterator[float]:
+    """Mean seconds of the first trials in their order, from cold indicators on, again after each chunk of them.
 
-    The canaries compiled the kernels before. Consecutive trials share indicators as they will in the sweep.
+    Until the budget is used or none is left. The canaries compiled the kernels before. Consecutive trials share
+    indicators as they will in the sweep.
     """
     cold = replace(loaded, bars=loaded.bars.slice(0, len(loaded.bars)))
     done, began = 0, time.perf_counter()
     while done < len(sample) and (done == 0 or time.perf_counter() - began < budget_s):
         evaluator.rows_of(number, sample[done : done + CHUNK], cold)
         done = min(done + CHUNK, len(sample))
-    return (time.perf_counter() - began) / max(done, 1)
+        yield (time.perf_counter() - began) / done
 
 
-def _facts(resolved: ResolvedSweep, number: int, loaded: LoadedBars, seconds: float) -> dict[str, Any]:
+def _facts(resolved: ResolvedSweep, number: int, loaded: LoadedBars) -> dict[str, Any]:
     key, bars = resolved.datasets[number], loaded.bars
     held = buy_and_hold(bars, resolved.sweep.execution, loaded.edges).metrics
     return {
@@ -114,6 +203,5 @@ def _facts(resolved: ResolvedSweep, number: int, loaded: LoadedBars, seconds: fl
         "last": int(bars.timestamp[-1]),
         "fingerprint": loaded.fingerprint,
         "block_bars": [int(b - a) for a, b in zip(loaded.edges[:-1], loaded.edges[1:], strict=True)],
-        "seconds_per_trial": seconds,
         "buy_and_hold": {name: None if value != value else value for name, value in held.items()},
     }

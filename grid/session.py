@@ -24,14 +24,20 @@ from storage.providers import provider_for
 from storage.sessions import Part, SessionFolder, SessionStore
 
 POINTS_AT_ONCE = 1_000_000
+PARTS_KEPT_BYTES = 64_000_000
 
 
 class Session:
     """One session of a results store, running, interrupted or done; reads only what is committed."""
 
-    def __init__(self, folder: SessionFolder) -> None:
+    def __init__(self, folder: SessionFolder, metadata: dict[str, Any] | None = None) -> None:
+        """metadata: the content of metadata.json where it is known, else it is read."""
         self.folder = folder
+        if metadata is not None:
+            self.metadata = metadata
         self._bars: tuple[int, LoadedBars] | None = None
+        self._parts: dict[str, bytes] = {}
+        self._leading_points: tuple[int, list[dict[str, Any]]] | None = None
 
     @staticmethod
     def open(session_id: str, store: str = "results") -> "Session":
@@ -74,8 +80,14 @@ class Session:
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The commit log as it was when this object first read it."""
+        """The commit log as it was when this object first read it, or last caught up."""
         return read_ledger(self.folder, max(self.sweep.results.keep_best, 1))
+
+    def catch_up(self) -> None:
+        """Read on in the commit log."""
+        for record in self.folder.commits(self.ledger.next_n):
+            self.ledger.apply(record)
+        self._leading_points = None
 
     @property
     def status(self) -> str:
@@ -133,6 +145,12 @@ class Session:
         A dataset on which a point has no score (it failed, is NaN, or breaks `require`) counts as the worst possible,
         so a point without a score where `objective.across` looks is not ranked. Ties go to the lower point.
         """
+        if self._leading_points is None or self._leading_points[0] < n:
+            most = max(n, self.sweep.results.keep_best)
+            self._leading_points = most, self._best_points(most)
+        return self._leading_points[1][:n]
+
+    def _best_points(self, n: int) -> list[dict[str, Any]]:
         size = len(self.points)
         leaders: list[tuple[float, int, list[float]]] = []
         for first in range(0, size, POINTS_AT_ONCE):
@@ -188,7 +206,16 @@ class Session:
         return scores
 
     def _read(self, part: Part, columns: list[str] | None) -> pa.Table:
-        return decode(self.folder.read_part(part), columns)
+        return decode(self._content(part), columns)
+
+    def _content(self, part: Part) -> bytes:
+        """A part never changes: those read last are kept, as a command often wants them again."""
+        data = self._parts.pop(part.path, None) or self.folder.read_part(part)
+        self._parts[part.path] = data
+        kept = sum(map(len, self._parts.values()))
+        while kept > PARTS_KEPT_BYTES:
+            kept -= len(self._parts.pop(next(iter(self._parts))))
+        return data
 
 
 def across(scores: NDArray[np.float64], how: str) -> NDArray[np.float64]:

@@ -19,10 +19,10 @@ from grid.account import Account, Limits
 from grid.aggregate import Aggregator, Progress, Receipt
 from grid.auth import use_token
 from grid.budget import cpus_here
-from grid.documents import finish
+from grid.documents import finish, plain
 from grid.errors import BadInput, Refused, nearest
 from grid.evaluate import Evaluator
-from grid.heartbeat import Heartbeat, refuse_second_driver
+from grid.heartbeat import Heartbeat, read_beat, refuse_second_driver
 from grid.observe import Observer
 from grid.pace import Pace
 from grid.rehearse import Rehearsal, rehearse
@@ -57,19 +57,28 @@ class Watch:
 
 @dataclass(frozen=True)
 class Work:
-    """What an executor is given: the resolved sweep, the session's folder, how to cut units, and whom to tell what
-    it holds (`account`) and what happens (`observer`).
+    """What an executor is given: the resolved sweep, the session to go on with, how to cut units, and whom to tell
+    what it holds (`account`) and what happens (`observer`).
     """
 
     resolved: ResolvedSweep
-    folder: SessionFolder
+    session: Session
     pace: Pace
     account: Account
     observer: Observer
 
+    @property
+    def folder(self) -> SessionFolder:
+        return self.session.folder
+
+    def fingerprint(self, dataset: int) -> str:
+        """Of the bars that the session was begun with."""
+        return str(self.session.metadata["datasets"][dataset]["fingerprint"])
+
     def aggregator(self) -> Aggregator:
+        """One in this process; it goes on with the ledger that the session has read."""
         sweep = self.resolved.sweep
-        return Aggregator(self.folder, sweep.objective, max(sweep.results.keep_best, 1))
+        return Aggregator(self.folder, sweep.objective, max(sweep.results.keep_best, 1), ledger=self.session.ledger)
 
 
 def run(
@@ -133,18 +142,28 @@ def begin_or_reopen(
 ) -> Session:
     """A new session, or the one that has this id already: a job that is started again finds its own.
 
-    Raises Refused when that one is of another sweep, or has a driver that lives (unless `force`).
+    Raises Refused when that one is of another sweep, or has a driver that lives (unless `force`), and BadInput, before
+    anything is written, where the cluster that the sweep names does not let us in.
     """
+    _check_entrance(resolved.sweep.cluster.address)
     if session_id is None:
-        return Session(begin(resolved, rehearsal))
+        return begin(resolved, rehearsal)
     folder = SessionFolder(provider_for(resolved.sweep.results.store), session_id)
     if not folder.begun():
-        return Session(begin(resolved, rehearsal, session_id))
+        return begin(resolved, rehearsal, session_id)
     if not force:
         refuse_second_driver(folder)
     session = Session(folder)
     check_same(session, resolved, rehearsal)
     return session
+
+
+def _check_entrance(address: str | None) -> None:
+    if address is not None:
+        use_token()
+        from grid.cluster.connect import check_entrance
+
+        check_entrance(address)
 
 
 def new_session_id(name: str) -> str:
@@ -154,7 +173,7 @@ def new_session_id(name: str) -> str:
     return f"{now:%Y%m%d-%H%M%S}{now.microsecond // 1000:03d}-{slug}-{secrets.token_hex(2)}"
 
 
-def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None = None) -> SessionFolder:
+def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None = None) -> Session:
     """Announce a session and write its metadata; one that was announced and never begun is begun now."""
     sweep, now = resolved.sweep, datetime.now(UTC)
     session_id = session_id or new_session_id(sweep.name)
@@ -168,8 +187,7 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None 
     }
     count = resolved.plan.count()
     folder = SessionStore(provider_for(sweep.results.store)).announce(session_id, entry, again=True)
-    folder.write_document(
-        "metadata.json",
+    metadata = plain(
         {
             **entry,
             "name": sweep.name,
@@ -178,6 +196,7 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None 
             "sweep": sweep.model_dump(mode="json"),
             "datasets": rehearsal.datasets,
             "trials": {"count": count.trials, "exact": count.exact, "numbers": resolved.plan.total},
+            "deadly": rehearsal.deadly,
             "engine": ENGINE_VERSION,
             "strategy_source": resolved.strategy.source_hash(),
             "versions": versions(),
@@ -187,9 +206,10 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None 
                 "python": platform.python_version(),
                 "cpus": os.cpu_count(),
             },
-        },
+        }
     )
-    return folder
+    folder.write_document("metadata.json", metadata)
+    return Session(folder, metadata)
 
 
 def carry_on(session: Session, resolved: ResolvedSweep, executor: str, watch: Watch, unit_size: int | None) -> Session:
@@ -203,7 +223,8 @@ def carry_on(session: Session, resolved: ResolvedSweep, executor: str, watch: Wa
     )
     account = Account(watch.limits, resolved.sweep.cluster.price_per_cpu_hour)
     observer = Observer(watch.telemetry, resolved.sweep.strategy, account, session.ledger.progress())
-    work = Work(resolved, session.folder, pace, account, observer)
+    work = Work(resolved, session, pace, account, observer)
+    executor = choose(executor, session, resolved)
     asked = watch.stopping
     watch = replace(watch, stopping=lambda: asked() or account.over() is not None)
     with logs.kept(session.folder) as kept, Heartbeat(session.folder, observer.beat, [kept.store]).beating():
@@ -218,9 +239,8 @@ def _work_off(session: Session, work: Work, executor: str, watch: Watch) -> Sess
     left = work.resolved.plan.total - session.ledger.done.total()
     began = time.monotonic()
     if left:
-        chosen = choose(executor, session.metadata, left, work.resolved)
-        log.info("session %s: %d trial numbers to do, %s executor", session.id, left, chosen)
-        if chosen == "serial":
+        log.info("session %s: %d trial numbers to do, %s executor", session.id, left, executor)
+        if executor == "serial":
             run_serial(work, watch)
         else:
             use_token()
@@ -244,8 +264,8 @@ def run_serial(work: Work, watch: Watch) -> None:
             if watch.stopping():
                 break
             if loaded is None or loaded[0] != unit.dataset:
-                loaded = unit.dataset, work.resolved.load(unit.dataset)
-                tell.read(work.resolved.bytes_of(unit.dataset))
+                loaded = unit.dataset, work.resolved.load_same(unit.dataset, work.fingerprint(unit.dataset))
+                tell.read(loaded[1].read)
             began = time.perf_counter()
             tell.attempts({"first": number})
             batch = evaluator.evaluate(unit, loaded[1])
@@ -271,12 +291,18 @@ def check_executor(executor: str) -> None:
         raise BadInput(f"there is no executor {executor!r}{nearest(executor, EXECUTORS)}; it is auto, serial or ray.")
 
 
-def choose(executor: str, metadata: Mapping[str, Any], left: int, resolved: ResolvedSweep) -> str:
-    """serial or ray: what was asked for, or by `auto` what is done sooner."""
+def choose(executor: str, session: Session, resolved: ResolvedSweep) -> str:
+    """serial or ray: what was asked for, or by `auto` what is done sooner.
+
+    Where a trial may kill its process or never end it is Ray, whose workers can be done without: the rehearsal met
+    one, or the last driver of the session did not end by itself. Asked before this driver gives signs of life.
+    """
     if executor != "auto":
         return executor
-    if resolved.sweep.cluster.address is not None:
+    metadata, beat = session.metadata, read_beat(session.folder)
+    if resolved.sweep.cluster.address is not None or metadata.get("deadly") or (beat is not None and beat.died_at_work):
         return "ray"
+    left = resolved.plan.total - session.ledger.done.total()
     cpus = resolved.sweep.cluster.cpus or cpus_here()
     trials = left * metadata["trials"]["count"] / max(metadata["trials"]["numbers"], 1)
     seconds = trials * sum(d["seconds_per_trial"] for d in metadata["datasets"]) / len(metadata["datasets"])

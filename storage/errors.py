@@ -11,3 +11,8 @@ class NotFound(StorageError):  # noqa: N818 - named for what the user is told
 
 class BadData(StorageError):  # noqa: N818 - named for what the user is told
     """Data, or a description of data, breaks a rule of the store; nothing was written."""
+
+
+def printable(text: str) -> str:
+    """Text for a message that may quote a damaged file: what cannot be printed becomes a question mark."""
+    return "".join(c if c.isprintable() else "?" for c in text)

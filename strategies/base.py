@@ -46,6 +46,8 @@ class Signals:
     def normalised(self, n: int) -> Signals:
         """The same with every mask a Bits of `n` bars. Raises SignalError naming the field that is wrong."""
         self._check_numbers()
+        if self._all_bits(n):
+            return self
         return Signals(
             _bits("entries", self.entries, n),
             _bits("exits", self.exits, n),
@@ -57,6 +59,10 @@ class Signals:
             self.trailing_stop,
             self.cooldown,
         )
+
+    def _all_bits(self, n: int) -> bool:
+        masks = (self.entries, self.exits, self.short_entries, self.short_exits)
+        return all(isinstance(mask, Bits) and mask.n == n for mask in masks)
 
     def _check_numbers(self) -> None:
         if self.hold is not None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +13,14 @@ import typer
 from rich.console import Console
 
 from grid.cli.output import emit
+from grid.partition import missing_settings
 from grid.resolve import versions
 from storage.errors import StorageError
 from storage.ohlcv import OhlcvStore
 from storage.providers import provider_for
+
+CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # noqa: S108 - Ray's own name for it
+"""Where `ray start` says that this machine belongs to a cluster."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,15 @@ def doctor(
 
     Python, packages, memory, disk, bars and results; each fault comes with its remedy.
     """
-    checks = [_python(), *_packages(), _shared_memory(), _disk(), _data(data), _results(results)]
+    checks = [
+        _python(),
+        *_packages(),
+        _shared_memory(),
+        _disk(),
+        _partition(os.environ),
+        _data(data),
+        _results(results),
+    ]
     payload = [{**asdict(c), "remedy": None if c.ok else c.remedy} for c in checks]
     emit(payload, as_json, lambda console: _render(console, checks))
     if not all(c.ok for c in checks):
@@ -66,6 +79,16 @@ def _shared_memory() -> Check:
 def _disk() -> Check:
     free = shutil.disk_usage(tempfile.gettempdir()).free
     return Check("disk", free > 2e9, f"{free / 1e9:.1f} GB free", "free some disk space")
+
+
+def _partition(environment: Mapping[str, str]) -> Check:
+    """Advice and no fault: that this machine belongs to a cluster does not say that sweeps are to run on it."""
+    missing = missing_settings(environment)
+    if not missing:
+        return Check("cut links", True, "Ray is set to notice them")
+    if not environment.get("RAY_ADDRESS") and not CURRENT_CLUSTER.exists():
+        return Check("cut links", True, "this machine belongs to no cluster")
+    return Check("cut links", True, f"Ray takes a minute to notice one: set {', '.join(missing)} (docs/clusters.md)")
 
 
 def _data(uri: str) -> Check:

@@ -36,6 +36,7 @@ from storage.sessions import AT_ONCE, DAMAGED, INCOMPLETE, SessionFolder, Sessio
 Id = Annotated[str, typer.Argument(help="A session id, the beginning of one, or latest.", metavar="SESSION")]
 Store = Annotated[str, typer.Option(help="The results store.", metavar="PATH")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
+SHOWN = 50
 N = Annotated[int, typer.Option("-n", help="How many.", min=1)]
 
 
@@ -51,6 +52,9 @@ def ls(
     store: Store = "results",
     address: Annotated[str | None, typer.Option(help="List the jobs of a cluster (http://HOST:8265) instead.")] = None,
     token_file: TokenFile = None,  # noqa: ARG001 - its callback does the work
+    n: Annotated[
+        int | None, typer.Option("-n", help=f"How many of the newest; {SHOWN} by default, as JSON all.", min=1)
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List the sessions, the newest last."""
@@ -60,9 +64,12 @@ def ls(
         return
     sessions = SessionStore(provider_for(store))
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        rows = list(pool.map(lambda entry: _line(sessions, entry), sessions.entries()))
+        entries = sessions.entries(n or (None if as_json else SHOWN))
+        rows = list(pool.map(lambda entry: _line(sessions, entry), entries))
     nothing = f"{store} holds no session yet; `grid run SWEEP` makes one."
     emit(rows, as_json, lambda console: _render_rows(console, rows, nothing))
+    if n is None and not as_json and len(rows) == SHOWN:
+        tell(f"The newest {SHOWN} at most are shown; -n shows more.")
 
 
 def show(

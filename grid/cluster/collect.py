@@ -3,7 +3,6 @@
 import logging
 import time
 import uuid
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -20,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from grid.aggregate import Receipt
 from grid.cluster.actors import AggregatorActor
+from grid.outbox import Outbox, Parcel
 from grid.plan import WorkUnit
 from grid.sweep import Watch, Work
 from storage.errors import StorageError
@@ -29,7 +29,8 @@ log = logging.getLogger(__name__)
 MOST_UNCOMMITTED = 64
 MOST_AGGREGATORS = 5
 WAIT_S = 0.2
-ANSWER_S = 120.0
+ANSWER_S = 300.0
+"""An aggregator that has not answered for so long is replaced; its store gives up well before."""
 GONE = (RayActorError, NodeDiedError, OutOfMemoryError)
 
 
@@ -55,32 +56,21 @@ def named(work: Work, kind: str) -> str:
     return f"{work.folder.session_id} {kind} {uuid.uuid4().hex[:8]}"
 
 
-@dataclass(eq=False)
-class Uncommitted:
-    """The batch of a unit on its way: the answer that is awaited, the writer that took it in, and as which number."""
-
-    unit: WorkUnit
-    batch: Any
-    answer: Any = None
-    writer: str | None = None
-    number: int = 0
-
-
 class Collector:
     """Batches between workers and the commit log; whoever gave one may forget it."""
 
     def __init__(self, work: Work, watch: Watch) -> None:
         self._work, self._watch = work, watch
         self._resolved = work.resolved
-        self._uncommitted: list[Uncommitted] = []
-        self._lost: list[WorkUnit] = []
+        self._outbox = Outbox()
         self._orphaned = 0
+        self._heard = 0.0
         self._aggregator = self._start()
 
     @property
     def count(self) -> int:
         """How many batches are not committed yet."""
-        return len(self._uncommitted)
+        return len(self._outbox)
 
     @property
     def full(self) -> bool:
@@ -89,11 +79,11 @@ class Collector:
 
     def take(self, unit: WorkUnit, batch: Any) -> None:
         """Take charge of the batch (a reference) of a unit."""
-        self._uncommitted.append(Uncommitted(unit, batch))
+        self._outbox.take(unit, batch)
 
     def awaited(self) -> list[Any]:
         """The answers that are awaited."""
-        return [u.answer for u in self._uncommitted if u.answer is not None]
+        return [parcel.answer for parcel in self._outbox.awaited()]
 
     def close(self) -> None:
         ray.kill(self._aggregator)
@@ -110,58 +100,57 @@ class Collector:
 
         idle: nothing more is on its way, so what waits is to be committed now. Returns units whose batch was lost.
         """
-        self._lost = []
-        for entry in self._uncommitted:
-            if entry.answer is None and entry.writer is None:
-                entry.answer = self._aggregator.fold.remote(entry.batch)
-        answers = [u for u in self._uncommitted if u.answer is not None]
-        if answers:
-            ready, _ = ray.wait([u.answer for u in answers], num_returns=len(answers), timeout=0)
-            for entry in [u for u in answers if u.answer in ready]:
-                if entry.answer is not None:  # one lost aggregator takes all its answers with it
-                    self._read_receipt(entry)
-        elif self._uncommitted and (idle or self.full):
-            self._receive(self._aggregator.flush.remote())
-        return self._lost
+        for parcel in self._outbox.unsent():
+            self._outbox.sent(parcel, self._aggregator.fold.remote(parcel.batch), time.monotonic())
+        awaited = self._outbox.awaited()
+        if awaited and time.monotonic() - max(self._heard, min(p.since for p in awaited)) > ANSWER_S:
+            return self._start_over()
+        if awaited:
+            ready, _ = ray.wait([p.answer for p in awaited], num_returns=len(awaited), timeout=0)
+            lost = [self._read_receipt(p) for p in awaited if p.answer in ready]
+            return [unit for unit in lost if unit is not None]
+        if self.count and (idle or self.full):
+            receipt = self._receive(self._aggregator.flush.remote())
+            if receipt is not None:
+                self._outbox.heard(receipt)
+        return []
 
-    def _read_receipt(self, entry: Uncommitted) -> None:
-        answer, entry.answer = entry.answer, None
+    def _start_over(self) -> list[WorkUnit]:
+        """No answer for too long: the aggregator hangs, or waits for a batch on a node that is cut off. Both go."""
+        log.warning("the aggregator does not answer; another one takes its place")
+        ray.kill(self._aggregator)
+        self._aggregator = self._start()
+        return self._outbox.give_up()
+
+    def _read_receipt(self, parcel: Parcel) -> WorkUnit | None:
+        """Take in the answer to a parcel; returns its unit when the batch was lost."""
+        if parcel.answer is None:  # one lost aggregator takes all its answers with it
+            return None
         try:
-            receipt = self._receive(answer)
+            receipt = self._receive(parcel.answer)
         except ObjectLostError:
-            self._uncommitted.remove(entry)
-            self._lost.append(entry.unit)
-            return
+            return self._outbox.batch_lost(parcel)
         if receipt is not None:
-            entry.writer, entry.number = receipt.writer, receipt.number
-            self._drop_committed(receipt)
+            self._outbox.answered(parcel, receipt)
+        return None
 
     def _receive(self, answer: Any) -> Receipt | None:
-        """Read the aggregator's answer. One that is gone has forgotten what it had not committed: send that again."""
+        """Read the aggregator's answer; None when it was lost."""
         try:
             receipt: Receipt = ray.get(answer, timeout=ANSWER_S)
+        except RayTaskError as error:
+            raise cause_of(error) from None
         except (*GONE, GetTimeoutError) as error:
             log.warning("the aggregator was lost (%s); its successor reads the commit log", type(error).__name__)
-            for entry in self._uncommitted:
-                entry.answer, entry.writer = None, None
+            self._outbox.aggregator_lost()
             if isinstance(error, ActorDiedError):
                 self._restart_aggregator(error)
             time.sleep(WAIT_S)
             return None
-        except RayTaskError as error:
-            raise cause_of(error) from None
-        for entry in self._uncommitted:
-            if entry.writer not in (None, receipt.writer):
-                entry.writer = None
-        self._drop_committed(receipt)
-        self._orphaned = 0
+        self._orphaned, self._heard = 0, time.monotonic()
         self._work.observer.receipt(receipt)
         self._watch.progress(receipt.progress)
         return receipt
-
-    def _drop_committed(self, receipt: Receipt) -> None:
-        safe = receipt.committed
-        self._uncommitted = [u for u in self._uncommitted if u.writer != receipt.writer or u.number > safe]
 
     def _restart_aggregator(self, error: Exception) -> None:
         """Ray restarts one that was killed; one that could not even begin is ours to replace, not for ever."""

@@ -6,18 +6,21 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, ObjectLostError, RayTaskError
+from ray.exceptions import RayTaskError
 
-from grid.aggregate import retries_of
-from grid.cluster.actors import Done, Loader, Worker
+from grid.cluster.actors import Done, Worker
+from grid.cluster.bars import BARS_LOST, BarsOnCluster
 from grid.cluster.collect import GONE, WAIT_S, Collector, cause_of, last_line, named, optioned
 from grid.cluster.connect import check_versions, running_versions
+from grid.cluster.names import unit_name
 from grid.dispatch import Attempt, Dispatcher
 from grid.errors import BadInput
 from grid.evaluate import Evaluator
+from grid.logs import spoken
 from grid.plan import WorkUnit
 from grid.resolve import ResolvedSweep
 from grid.results import batch_of
@@ -29,11 +32,19 @@ RESIZE_EVERY_S = 2.0
 TELL_EVERY_S = 1.0
 PATIENCE_S = 30.0
 """Without any worker for so long, the log says what that may mean."""
-BARS_LOST = (ObjectLostError, ActorUnavailableError)
 MOST_STILLBORN = 3
 """Workers that die before they say hello, one after the other and none better, before the sweep is called off."""
 DRIVER_CPUS_VARIABLE = "GRID_DRIVER_CPUS"
 """Set by `grid submit`: CPUs of the cluster that the driver itself occupies."""
+
+
+@dataclass(frozen=True)
+class Sent:
+    """An attempt that is out, and references to the batch that will come of it and to the bars that it needs."""
+
+    attempt: Attempt
+    batch: Any
+    bars: Any
 
 
 class Driver:
@@ -52,13 +63,13 @@ class Driver:
         self._stillborn = 0
         self._began = self._told = time.monotonic()
         self._own_cpus = float(os.environ.get(DRIVER_CPUS_VARIABLE, "0"))
-        self._attempts: dict[Any, tuple[Attempt, Any]] = {}
+        self._attempts: dict[Any, Sent] = {}
         self._collector = Collector(work, watch)
-        self._loader = optioned(Loader, name=named(work, "loader")).remote(self._spec, self._keys)
-        self._bars: dict[int, Any] = {}
+        self._bars = BarsOnCluster(work, self._spec, self._keys)
+        self._retries_before = work.folder.provider.retries
         self._resized = 0.0
         for first in itertools.islice(self._resolved.plan.units(lambda _: 1, done), 1):
-            self._bars_of(first.dataset)  # while the workers start
+            self._bars.of(first.dataset, set())  # while the workers start
 
     def run(self) -> None:
         """Until everything is committed, or until asked to stop and what was begun is committed."""
@@ -76,8 +87,9 @@ class Driver:
         finally:
             self._tell(last=True)
             self._work.account.hold(0)
-            for actor in (*self._actors.values(), self._loader):
+            for actor in self._actors.values():
                 ray.kill(actor)
+            self._bars.close()
             self._collector.close()
 
     def _all_done(self) -> bool:
@@ -109,7 +121,8 @@ class Driver:
                 self._dispatcher.lost(name, "it was not needed any more")
         while len(self._actors) < wanted:
             name = uuid.uuid4().hex
-            self._actors[name] = optioned(Worker, name=named(self._work, "worker")).remote(self._spec, self._keys)
+            worker = optioned(Worker, name=named(self._work, "worker"))
+            self._actors[name] = worker.remote(self._spec, self._keys, self._work.folder.session_id, spoken())
             self._starting[self._actors[name].hello.remote()] = name
 
     def _welcome(self) -> None:
@@ -154,28 +167,14 @@ class Driver:
     def _feed(self) -> None:
         if self._watch.stopping() or self._collector.full:
             return
+        now = time.monotonic()
         for name in self._dispatcher.workers():
-            while attempt := self._dispatcher.next_for(name, time.monotonic()):
-                bars = [self._bars_of(attempt.unit.dataset)]
-                evaluate = self._actors[name].evaluate.options(name=self._titled(attempt.unit))
-                done, batch = evaluate.remote(attempt.unit, bars)
-                self._attempts[done] = attempt, batch
-
-    def _titled(self, unit: WorkUnit) -> str:
-        """What the Dashboard calls a unit."""
-        key = self._keys[unit.dataset]
-        return f"{self._work.folder.session_id} {key.symbol} {key.timeframe} [{unit.start}, {unit.stop})"
-
-    def _bars_of(self, dataset: int) -> Any:
-        needed = self._dispatcher.datasets_needed() | {dataset}
-        for old in [d for d in self._bars if d not in needed]:
-            del self._bars[old]
-        if dataset not in self._bars:
-            key = self._keys[dataset]
-            title = f"{self._work.folder.session_id} bars of {key.symbol} {key.timeframe}"
-            self._bars[dataset] = self._loader.load.options(name=title).remote(dataset)
-            self._work.observer.read(self._resolved.bytes_of(dataset))
-        return self._bars[dataset]
+            while attempt := self._dispatcher.next_for(name, now):
+                bars = self._bars.of(attempt.unit.dataset, self._dispatcher.datasets_needed())
+                title = unit_name(self._work.folder.session_id, attempt.unit.start, self._resolved.plan.total)
+                evaluate = self._actors[name].evaluate.options(name=title)
+                done, batch = evaluate.remote(attempt.unit, [bars])
+                self._attempts[done] = Sent(attempt, batch, bars)
 
     def _wait(self) -> None:
         """Take in what has come back, from workers and from the aggregator."""
@@ -191,33 +190,45 @@ class Driver:
                 self._take_in(reference)
 
     def _take_in(self, reference: Any) -> None:
-        attempt, batch = self._attempts.pop(reference)
+        sent = self._attempts.pop(reference)
+        attempt, unit = sent.attempt, sent.attempt.unit
         try:
             done: Done = ray.get(reference)
-        except RayTaskError as error:  # first: one that a worker met may be of the kinds below as well
+        except RayTaskError as error:
             if not isinstance(error.cause, BARS_LOST):
                 raise cause_of(error) from None
-            self._bars.pop(attempt.unit.dataset, None)
-            self._dispatcher.failed(attempt, "its bars were lost", time.monotonic())
+            self._dispatcher.undone(attempt, time.monotonic())
+            self._bars.lost(unit.dataset, sent.bars, last_line(error.cause))
             return
         except GONE as error:
             self._lose(attempt.worker, f"its worker died ({type(error).__name__})")
             return
         self._dispatcher.finished(attempt, done.seconds, time.monotonic(), done.rows)
+        self._bars.proved(unit.dataset, done.read)
         self._work.observer.worked(done.seconds)
-        self._collector.take(attempt.unit, batch)
+        self._collector.take(unit, sent.batch)
+        for worker in self._dispatcher.superseded():
+            self._abandon(worker)
+            self._dispatcher.ended(worker)
 
     def _lose(self, worker: str, reason: str, cause: str = "worker_died") -> None:
-        """Forget a worker and everything it was doing."""
+        """A worker is gone, with everything it was doing."""
+        if self._abandon(worker):
+            self._dispatcher.lost(worker, reason, cause)
+            log.warning("a worker was lost: %s", reason)
+
+    def _abandon(self, worker: str) -> bool:
+        """Kill a worker and await nothing of it any more; whether it was known."""
         if self._forget(worker) is None:
-            return
-        for reference in [r for r, (attempt, _) in self._attempts.items() if attempt.worker == worker]:
-            del self._attempts[reference]
-        self._dispatcher.lost(worker, reason, cause)
-        log.warning("a worker was lost: %s", reason)
+            return False
+        self._attempts = {r: sent for r, sent in self._attempts.items() if sent.attempt.worker != worker}
+        return True
 
     def _kill_overdue(self) -> None:
-        for worker in self._dispatcher.overdue(time.monotonic()):
+        now = time.monotonic()
+        for dataset in self._bars.loading():
+            self._dispatcher.hold(dataset, now)
+        for worker in self._dispatcher.overdue(now):
             self._lose(worker, "it ran out of time", "overdue")
 
     def _record_given_up(self) -> None:
@@ -239,5 +250,5 @@ class Driver:
             self._told = now
             observer.units({**self._dispatcher.states(), "uncommitted": self._collector.count})
             observer.attempts(self._dispatcher.attempts)
-            observer.retried("driver", retries_of(self._work.folder.provider))
+            observer.retried("driver", self._work.folder.provider.retries - self._retries_before)
             observer.spent()

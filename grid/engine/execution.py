@@ -47,6 +47,7 @@ class Execution(BaseModel):
     hold: Annotated[int, Field(ge=1)] | None = None
     cooldown: int = Field(0, ge=0)
     risk_free: float = Field(0.0, gt=-1, lt=1)
+    fast_path: bool = Field(True, description="false marks the equity bar by bar; the same but for rounding")
 
 
 class Rules(NamedTuple):
@@ -68,6 +69,7 @@ class Rules(NamedTuple):
     cooldown: int
     risk_free_per_bar: float
     periods_per_year: float
+    fast_path: bool
 
 
 def rules(execution: Execution, signals: Signals, periods_per_year: float) -> Rules:
@@ -90,6 +92,7 @@ def rules(execution: Execution, signals: Signals, periods_per_year: float) -> Ru
         cooldown=int(_first(signals.cooldown, execution.cooldown)),
         risk_free_per_bar=execution.risk_free / periods_per_year,
         periods_per_year=periods_per_year,
+        fast_path=execution.fast_path,
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from grid.partition import CLUSTER_SETTINGS
 from tests.conftest import REPOSITORY
 from tests.deploy.tools import DEPLOY, checked
 
@@ -50,6 +51,11 @@ def test_it_runs_as_nobody_in_particular_and_has_no_secret():
     assert "ARG" not in re.findall(r"^([A-Z]+)", FILE, re.MULTILINE), "build arguments end up in the image's history"
     assert re.search(r"RAY_AUTH_MODE=token", FILE)
     assert "--require-hashes" in FILE
+
+
+def test_nodes_notice_a_cut_link():
+    for name, value in CLUSTER_SETTINGS.items():
+        assert re.search(rf"\b{name}={value}\b", FILE), name
 
 
 def test_the_image_holds_all_that_is_installed_and_nothing_else():

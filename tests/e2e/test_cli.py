@@ -253,7 +253,9 @@ MANY = ("--set", "strategy=mine:Fussy", "--set", "space={fast: {range: [2, 11, 1
 def test_an_interrupted_run_resumes_to_the_same_rows(desk: Desk, times: int):
     undisturbed = digest(Session.open(desk.session(*MANY)).trials())
     arguments = ("run", "sweep.yaml", "--executor", "serial", *MANY)
-    outcome = interrupt(desk.start(*arguments, PAUSE="0.01"), times)
+    process = desk.start(*arguments, PAUSE="0.01")
+    desk.wait_for_heartbeat(process)
+    outcome = interrupt(process, times)
     assert outcome.code == 130, outcome.err
     assert "stopping: finishing the units in flight (again to stop at once)\n" in outcome.err
     assert "Traceback" not in outcome.err

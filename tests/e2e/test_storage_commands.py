@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.services.fault_proxy import Fault, fault_proxy
-from tests.services.seaweed import ADMIN, NO_LIST, READER, SECRET, WRITER
+from tests.services.seaweed import ADMIN, NO_LIST, NO_READ, READER, SECRET, WRITER
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,6 +60,7 @@ class TestS3:
             (READER, ["write", "read", "create-if-absent", "list", "stat", "clock", "delete"]),
             (WRITER, ["read", "create-if-absent", "list", "stat", "clock", "delete"]),
             (NO_LIST, ["list"]),
+            (NO_READ, ["read", "create-if-absent", "stat", "clock", "delete"]),
         ],
     )
     def test_rights_that_are_missing_are_told_apart(self, grid, uri, s3, identity, broken):

@@ -7,9 +7,9 @@ import pytest
 
 from grid.budget import estimate
 from grid.rehearse import rehearse
-from grid.resolve import ResolvedSweep, resolve
+from grid.resolve import resolve
 from grid.spec import Sweep
-from grid.sweep import choose, run
+from grid.sweep import run, sooner
 from tests.e2e.sweeps import small
 
 PAUSE_S = 0.02
@@ -33,14 +33,9 @@ def test_an_estimate_is_about_right(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("trials", "cpus", "chosen"),
-    [(100, 2, "serial"), (1_500, 2, "serial"), (1_700, 2, "ray"), (1_700, 1, "serial"), (1_100, 64, "ray")],
+    ("cpu_s", "cpus", "chosen"),
+    [(1.0, 2, "serial"), (15.0, 2, "serial"), (17.0, 2, "ray"), (17.0, 1, "serial"), (9.0, 64, "ray")],
 )
-def test_auto_takes_what_is_done_sooner(tmp_path: Path, trials: int, cpus: int, chosen: str) -> None:
-    """10 ms a trial: in process that is trials / 100 seconds, on Ray 8 seconds and the CPUs' share of them."""
-    metadata = {"trials": {"count": trials, "numbers": 2 * trials}, "datasets": [{"seconds_per_trial": 0.01}]}
-    assert choose("auto", metadata, 2 * trials, with_cpus(tmp_path, cpus)) == chosen
-
-
-def with_cpus(store: Path, cpus: int) -> ResolvedSweep:
-    return resolve(Sweep(**small(store, cluster={"cpus": cpus})))
+def test_auto_takes_what_is_done_sooner(cpu_s: float, cpus: int, chosen: str) -> None:
+    """In process the work takes as long as it is; on Ray, 8 seconds and the CPUs' share of it."""
+    assert sooner(cpu_s, cpus) == chosen

@@ -86,16 +86,28 @@ class Workers(RuleBasedStateMachine):
         self.dispatcher.finished(attempt, seconds, self.now)
         self.finished.update(numbers_of(attempt.unit))
         self.over.append(attempt)
+        for late in self.dispatcher.superseded():
+            assert self.queues[late][0].unit == attempt.unit
+            self.over += self.queues.pop(late)
+            self.dispatcher.ended(late)
 
     @precondition(lambda self: any(self.queues.values()))
     @rule(which=st.integers(0, 3))
-    def fail(self, which: int) -> None:
-        """The bars of the head were lost: its worker lives."""
+    def lose_bars(self, which: int) -> None:
+        """The bars of the head were lost: its worker lives, and nobody is charged."""
         _, queue = self.busy(which)
         attempt = queue.popleft()
-        self.deaths.update(numbers_of(attempt.unit))
-        self.dispatcher.failed(attempt, "its bars were lost", self.now)
+        self.dispatcher.undone(attempt, self.now)
         self.over.append(attempt)
+
+    @precondition(lambda self: any(self.queues.values()))
+    @rule()
+    def wait_for_bars(self) -> None:
+        """However long bars take, nobody who waits for them is overdue."""
+        self.now += SHORTEST_DEADLINE_S + 10 * 50 * 60
+        for dataset in (0, 1):
+            self.dispatcher.hold(dataset, self.now)
+        assert self.dispatcher.overdue(self.now + SHORTEST_DEADLINE_S) == []
 
     @precondition(lambda self: self.queues)
     @rule(which=st.integers(0, 3))
@@ -131,7 +143,7 @@ class Workers(RuleBasedStateMachine):
     def hear_of_it_again(self, which: int) -> None:
         """Old news of an attempt that is over changes nothing."""
         before = self.dispatcher.in_flight(), list(self.dispatcher._again), list(self.dispatcher.given_up)
-        self.dispatcher.failed(self.over[which % len(self.over)], "late", self.now)
+        self.dispatcher.undone(self.over[which % len(self.over)], self.now)
         assert (self.dispatcher.in_flight(), list(self.dispatcher._again), self.dispatcher.given_up) == before
 
     def busy(self, which: int) -> tuple[str, deque[Attempt]]:
@@ -260,3 +272,76 @@ def test_a_worker_that_is_added_twice_keeps_its_work() -> None:
     given.next_for("a", 0.0)
     given.add_worker("a")
     assert given.holds("a") == 1
+
+
+def test_lost_bars_condemn_nobody() -> None:
+    given = dispatcher_of([WorkUnit(0, 0, 1)])
+    given.add_worker("a")
+    for _ in range(100):
+        attempt = given.next_for("a", 0.0)
+        assert attempt.number == 1
+        given.undone(attempt, 0.0)
+    assert given.given_up == []
+    assert not given.empty()
+
+
+def test_only_units_whose_bars_are_there_can_be_late() -> None:
+    given = dispatcher_of([WorkUnit(0, 0, 1), WorkUnit(1, 1, 2)])
+    for name in ("a", "b"):
+        given.add_worker(name)
+        given.next_for(name, 0.0)
+    given.hold(0, SHORTEST_DEADLINE_S)
+    assert given.overdue(SHORTEST_DEADLINE_S + 0.1) == ["b"]
+
+
+def straggling() -> tuple[Dispatcher, Attempt]:
+    """One unit that should take a second and has taken ten, on worker a; b has nothing to do."""
+    given = Dispatcher(iter([WorkUnit(0, 0, 10)]), Pace([10, 10], fixed=10, seconds_per_trial=[0.1, 0.1]))
+    for name in ("a", "b", "c"):
+        given.add_worker(name)
+    return given, given.next_for("a", 0.0)
+
+
+def test_a_straggler_is_copied_once_when_there_is_nothing_else_to_do() -> None:
+    given, first = straggling()
+    assert given.next_for("b", 1.9) is None
+    copy = given.next_for("b", 10.0)
+    assert (copy.unit, copy.number) == (first.unit, first.number)
+    assert given.next_for("c", 20.0) is None
+    assert given.next_for("b", 20.0) is None
+    assert given.attempts == Counter({"first": 1, "copied": 1})
+
+
+@pytest.mark.parametrize("wins", ["a", "b"])
+def test_the_copy_that_comes_back_first_ends_the_other(wins: str) -> None:
+    given, first = straggling()
+    copies = {"a": first, "b": given.next_for("b", 10.0)}
+    given.finished(copies[wins], 10.0, 11.0)
+    (late,) = given.superseded()
+    assert late != wins
+    assert given.superseded() == []
+    given.ended(late)
+    assert given.empty()
+    assert late not in given.workers()
+
+
+def test_a_copy_that_dies_leaves_it_to_the_other_and_two_charge_once() -> None:
+    given, _ = straggling()
+    given.next_for("b", 10.0)
+    given.lost("a", "its worker died")
+    assert given.next_for("c", 10.5) is None  # b still works on it, and has not for long
+    given.lost("b", "its worker died")
+    again = given.next_for("c", 12.0)
+    assert (again.unit, again.number) == (WorkUnit(0, 0, 10), 2)
+
+
+def test_what_waits_behind_a_superseded_copy_is_sent_elsewhere() -> None:
+    given, first = straggling()
+    given.next_for("b", 10.0)
+    given.redo(WorkUnit(1, 10, 20))
+    behind = given.next_for("b", 10.0)
+    given.finished(first, 10.0, 11.0)
+    assert given.superseded() == ["b"]
+    given.ended("b")
+    assert given.next_for("c", 11.0).unit == behind.unit
+    assert given.given_up == []

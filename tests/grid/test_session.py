@@ -49,8 +49,8 @@ def session_of(done: float = 1.0, **changes: Any) -> Session:
         **changes,
     }
     resolved = resolve(Sweep(**sweep))
-    folder = begin(resolved, rehearse(resolved))
-    aggregator, evaluator = Work(resolved, folder, None, None, None).aggregator(), Evaluator(resolved)  # type: ignore[arg-type]
+    begun = begin(resolved, rehearse(resolved))
+    aggregator, evaluator = Work(resolved, begun, None, None, None).aggregator(), Evaluator(resolved)  # type: ignore[arg-type]
     units = list(resolved.plan.units(lambda _: 11))
     order = np.random.default_rng(3).permutation(len(units))[: int(len(units) * done)]
     loaded = [resolved.load(d) for d in range(len(resolved.datasets))]
@@ -59,7 +59,7 @@ def session_of(done: float = 1.0, **changes: Any) -> Session:
         if n % 3 == 0:
             aggregator.flush()
     aggregator.flush()
-    return Session.open(folder.session_id, sweep["results"]["store"])
+    return Session.open(begun.id, sweep["results"]["store"])
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_rows_come_in_the_order_asked_for(whole: Session) -> None:
 def test_rows_read_the_parts_that_hold_them_and_no_other(whole: Session) -> None:
     one = whole.ledger.parts[0].ranges[0][0]
     with patch.object(whole.folder, "read_part", wraps=whole.folder.read_part) as read:
-        whole.rows([one])
+        Session(whole.folder).rows([one])
     assert [call.args[0] for call in read.call_args_list] == [whole.ledger.parts[0]]
 
 

@@ -4,6 +4,7 @@ The Host header goes through as it came, so signatures made for the proxy's addr
 """
 
 import asyncio
+import io
 import random
 import re
 import socket
@@ -79,7 +80,7 @@ class FaultProxy:
 
     async def _forward(self, request: web.Request, fault: Fault) -> web.StreamResponse:
         headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _HOP]
-        sent = await request.read() if request.body_exists else None
+        sent = io.BytesIO(await request.read()) if request.body_exists else None
         automatic = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
         at = URL(self.upstream + request.raw_path, encoded=True)
         async with (
@@ -114,8 +115,8 @@ def _reset(request: web.Request) -> None:
 
 
 @contextmanager
-def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
-    """The proxy, in a thread of this process, for as long as the block lasts."""
+def fault_proxy(upstream: str, host: str = "127.0.0.1") -> Iterator[FaultProxy]:
+    """The proxy, in a thread of this process, for as long as the block lasts. host: an address of this machine."""
     proxy, loop, ready = FaultProxy(upstream), asyncio.new_event_loop(), threading.Event()
 
     async def serve() -> web.AppRunner:
@@ -123,9 +124,9 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
         app.router.add_route("*", "/{rest:.*}", proxy.handle)
         runner: Any = web.AppRunner(app, access_log=None)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, host, 0)
         await site.start()
-        proxy.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        proxy.url = f"http://{host}:{runner.addresses[0][1]}"
         ready.set()
         return runner
 
@@ -137,9 +138,9 @@ def fault_proxy(upstream: str) -> Iterator[FaultProxy]:
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    ready.wait(10)
+    ready.wait(60)
     try:
         yield proxy
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(60)

@@ -1,0 +1,103 @@
+"""`python -m tests.chaos SEEDS [FIRST]`: play so many seeds and write docs/chaos.md."""
+
+import os
+import platform
+import sys
+import tempfile
+import uuid
+from collections import Counter
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.machine import processor
+from tests.chaos.network import Namespaces
+from tests.chaos.play import Play, Report, Stage, shared_memory
+from tests.chaos.schedule import KINDS, OF_LINKS, schedule
+from tests.chaos.stage import stage
+from tests.conftest import REPOSITORY
+from tests.services.seaweed import seaweed
+
+EVENTS = 6
+MEMBERS = 2
+TARGET = REPOSITORY / "docs" / "chaos.md"
+
+
+def main() -> None:
+    seeds, first = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    reports: list[Report] = []
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        before = shared_memory()
+        (folder := Path(name) / "seaweed").mkdir()
+        with seaweed(folder) as server:
+            for variable, value in server.environment().items():
+                patch.setenv(variable, value)
+            bucket = f"chaos-{uuid.uuid4().hex[:8]}"
+            server.client().create_bucket(Bucket=bucket)
+            with stage(server, bucket, Path(name), MEMBERS) as made:
+                cuts = made.nodes.network.can_cut
+                kinds = KINDS if cuts else tuple(kind for kind in KINDS if kind not in OF_LINKS)
+                for seed in range(first, first + seeds):
+                    reports.append(play(made, seed, kinds))
+        left = len(shared_memory() - before)
+    TARGET.write_text(page(reports, first, isinstance(made.nodes.network, Namespaces), left))
+    sys.stdout.write(f"wrote {TARGET.name}\n")
+    sys.exit(0 if all(report.clean for report in reports) and not left else 1)
+
+
+def play(made: Stage, seed: int, kinds: tuple[str, ...]) -> Report:
+    report = Play(made, seed, schedule(seed, EVENTS, kinds)).run()
+    faults = ", ".join(f"{kind} {count}" if count > 1 else kind for kind, count in report.faults.items())
+    verdict = "the same rows" if report.clean else f"NOT CLEAN: {report}"
+    sys.stdout.write(f"seed {seed}: {report.seconds:.0f} s, {report.drivers} drivers, {verdict} ({faults})\n")
+    sys.stdout.flush()
+    return report
+
+
+def page(reports: list[Report], first: int, namespaces: bool, shared: int) -> str:
+    faults: Counter[str] = sum((report.faults for report in reports), Counter())
+    missed: Counter[str] = sum((report.impossible for report in reports), Counter())
+    where = "network namespaces of their own, each on a link" if namespaces else "one machine's loopback, with no link"
+    left = sum(len(report.left) for report in reports)
+    packages = ", ".join(f"{name} {version(name)}" for name in ("ray", "pyarrow", "numpy"))
+    rows = [f"| {kind} | {faults[kind]} | {missed[kind]} |" for kind in KINDS]
+    return "\n".join(
+        [
+            "# Chaos",
+            "",
+            "A real sweep on a real Ray of three nodes, a head without CPUs and two workers, while a schedule of",
+            "faults from a seed goes on. Bars and results are in an S3 server (SeaweedFS) behind a proxy that breaks",
+            "requests. A driver that ends before the sweep is followed by another one. At the end every committed row",
+            "is compared, bit for bit, with those of a sweep that nothing disturbed. `make chaos SEEDS=100` plays it",
+            "and rewrites this page; a seed repeats its schedule, not the scheduling of the machine.",
+            "",
+            f"Played {datetime.now(UTC):%Y-%m-%d} on {processor()}, {os.cpu_count()} cores, Python "
+            f"{platform.python_version()}, {packages}; the nodes in {where}.",
+            "",
+            "| what | count |",
+            "|---|---|",
+            f"| seeds, from {first} | {len(reports)} |",
+            f"| rows expected | {sum(r.rows for r in reports):,} |",
+            f"| rows lost | {sum(r.lost for r in reports)} |",
+            f"| rows doubled | {sum(r.doubled for r in reports)} |",
+            f"| rows failed that should not have | {sum(r.failed for r in reports)} |",
+            f"| sweeps whose rows are not the undisturbed ones, bit for bit | {sum(not r.same for r in reports)} |",
+            f"| drivers | {sum(r.drivers for r in reports)} |",
+            f"| processes left | {left} |",
+            f"| objects left in shared memory | {shared} |",
+            f"| seconds in all | {sum(r.seconds for r in reports):,.0f} |",
+            "",
+            "Faults, and those whose victim was not there at that moment:",
+            "",
+            "| fault | injected | without a victim |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,311 @@
+"""A real sweep on a real cluster while a schedule of faults goes on, and what came of it."""
+
+import itertools
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from grid.aggregate import Ledger
+from grid.session import Session
+from storage.errors import StorageError
+from storage.providers import provider_for
+from storage.sessions import SessionFolder
+from tests.chaos.cluster import Nodes
+from tests.chaos.schedule import Event
+from tests.conftest import REPOSITORY
+from tests.rows import digest
+from tests.services.fault_proxy import Fault, FaultProxy
+
+POLL_S = 0.2
+LONGEST_S = 240.0
+GOES_ON = (130, 3, 2)
+"""Exit codes after which a session is resumed: interrupted, another driver seems to live, cluster or store away."""
+STORAGE = {
+    "requests refused": Fault("status", p=0.2),
+    "requests reset": Fault("reset", p=0.1),
+    "answers lost": Fault("reset_after", p=0.1),
+    "answers cut short": Fault("truncate", "GET", length=100, p=0.2),
+    "requests delayed": Fault("none", latency_s=2.0, p=0.2),
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where it is played: the nodes, the proxy before the store, and the sweep with its undisturbed session.
+
+    spec: the sweep with its stores by way of the proxy. direct: the results store past it.
+    """
+
+    nodes: Nodes
+    proxy: FaultProxy
+    spec: dict[str, Any]
+    direct: str
+    undisturbed: Session
+    folder: Path
+
+
+@dataclass
+class Report:
+    """What came of it. left: processes of the sweep that were there after its end."""
+
+    seed: int
+    faults: Counter[str] = field(default_factory=Counter)
+    impossible: Counter[str] = field(default_factory=Counter)
+    drivers: int = 0
+    seconds: float = 0.0
+    rows: int = 0
+    lost: int = 0
+    doubled: int = 0
+    failed: int = 0
+    same: bool = False
+    left: list[str] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        return self.same and not (self.lost or self.doubled or self.failed or self.left)
+
+
+class Play:
+    """One sweep and its faults."""
+
+    def __init__(self, stage: Stage, seed: int, events: list[Event]) -> None:
+        self.stage, self.events = stage, list(events)
+        self.report = Report(seed)
+        self.session_id = f"chaos-{seed}-{time.time_ns() % 10**9}"
+        self.folder = SessionFolder(provider_for(stage.direct), self.session_id)
+        self.ledger = Ledger(1)
+        self.total = stage.undisturbed.resolved.plan.total
+        self.later: list[tuple[float, Callable[[], None]]] = []
+        self.drivers: list[psutil.Popen] = []
+        self._worker = rf"(Worker|{self.session_id} .*\[)"
+        """What a worker's process is called: its class while it is idle, and else the unit that it works on."""
+        self.log = stage.folder / f"driver-{self.session_id}.log"
+
+    def run(self) -> Report:
+        """Until the sweep is done; a driver that ends before is followed by another one."""
+        began = time.monotonic()
+        spec = self.stage.folder / f"{self.session_id}.json"
+        spec.write_text(json.dumps({**self.stage.spec, "name": self.session_id}))
+        begin = ("run", str(spec), "--address", self.stage.nodes.address, "--session-id", self.session_id)
+        try:
+            self._start(*begin)
+            while not self._done():
+                if time.monotonic() - began > LONGEST_S:
+                    raise AssertionError(f"seed {self.report.seed} does not end: {self._told()}")
+                self._look()
+                self._act()
+                if not any(_runs(driver) for driver in self.drivers):
+                    self._follow(begin)
+                time.sleep(POLL_S)
+        finally:
+            self._calm()
+            for driver in self.drivers:
+                _end(driver)
+        self.report.seconds = time.monotonic() - began
+        self._judge()
+        return self.report
+
+    def _start(self, *arguments: str) -> None:
+        nodes = self.stage.nodes
+        with self.log.open("ab") as log:
+            self.drivers.append(
+                psutil.Popen(
+                    [
+                        *nodes.network.within(0),
+                        sys.executable,
+                        "-m",
+                        "grid",
+                        *arguments,
+                        "--executor",
+                        "ray",
+                        "--quiet",
+                    ],
+                    cwd=REPOSITORY,
+                    env=nodes.environment,
+                    stdout=subprocess.DEVNULL,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+            )
+        self.report.drivers += 1
+
+    def _follow(self, begin: tuple[str, ...]) -> None:
+        """All drivers ended before the sweep did: the next one, as whoever watches over it would start it."""
+        codes = [driver.wait() for driver in self.drivers]
+        bad = [code for code in codes if code not in (*GOES_ON, -signal.SIGKILL, 0, 1)]
+        assert not bad, f"a driver of seed {self.report.seed} ended with {bad}: {self._told()}"
+        self.drivers = []
+        self._start(*begin)
+
+    def _done(self) -> bool:
+        return self.ledger.done.total() == self.total and not any(_runs(d) for d in self.drivers) and self._ended()
+
+    def _ended(self) -> bool:
+        with suppress(StorageError):
+            return bool(self.folder.document("metadata.json")["status"] == "done")
+        return False
+
+    def _look(self) -> None:
+        with suppress(StorageError):
+            for record in self.folder.commits(self.ledger.next_n):
+                self.ledger.apply(record)
+
+    def _act(self) -> None:
+        """What is due: the end of an earlier fault, or the next one."""
+        now, progress = time.monotonic(), self.ledger.done.total() / self.total
+        for due in [item for item in self.later if item[0] <= now]:
+            self.later.remove(due)
+            due[1]()
+        if self.events and self.events[0].progress <= progress < 1:  # one at a time
+            self._strike(self.events.pop(0))
+
+    def _strike(self, event: Event) -> None:
+        struck = {
+            "worker killed": lambda: self._kill_one(self.stage.nodes.titled(self._worker), event),
+            "aggregator killed": lambda: self._kill_one(self.stage.nodes.titled("AggregatorActor"), event),
+            "node killed": lambda: self._kill_node(event),
+            "link cut": lambda: self._cut(event),
+            "driver killed": lambda: self._signal(signal.SIGKILL),
+            "driver told to stop": lambda: self._signal(signal.SIGTERM),
+            "second driver": self._second,
+        }.get(event.kind, lambda: self._break_the_store(event))()
+        (self.report.faults if struck else self.report.impossible)[event.kind] += 1
+
+    def _kill_one(self, processes: list[psutil.Process], event: Event) -> bool:
+        if processes:
+            with suppress(psutil.Error):
+                processes[event.which % len(processes)].kill()
+                return True
+        return False
+
+    def _member(self, event: Event) -> int:
+        members = [place for place in self.stage.nodes.running if place]
+        return members[event.which % len(members)]
+
+    def _kill_node(self, event: Event) -> bool:
+        place = self._member(event)
+        if not self.stage.nodes.alive(place):
+            return False
+        self.stage.nodes.kill(place)
+        self._after(event.seconds, lambda: self._revive(place))
+        return True
+
+    def _cut(self, event: Event) -> bool:
+        network, place = self.stage.nodes.network, self._member(event)
+        if not network.can_cut or not self.stage.nodes.alive(place):
+            return False
+        network.cut(place)
+        self._after(event.seconds, lambda: self._heal(place))
+        return True
+
+    def _heal(self, place: int) -> None:
+        self.stage.nodes.network.heal(place)
+        self._after(5.0, lambda: self._revive(place))
+
+    def _revive(self, place: int) -> None:
+        """Start a node again that ended, as a supervisor does; one that was taken for dead ends when it hears of it."""
+        if not self.stage.nodes.alive(place):
+            self.stage.nodes.kill(place)
+            self.stage.nodes.start(place)
+        self._after(5.0, lambda: self._revive(place)) if not self.stage.nodes.alive(place) else None
+
+    def _signal(self, number: int) -> bool:
+        for driver in self.drivers[:1]:
+            for process in _python(driver):
+                process.send_signal(number)
+                return True
+        return False
+
+    def _second(self) -> bool:
+        store = self.stage.spec["results"]["store"]
+        self._start("resume", self.session_id, "--store", store, "--force", "--address", self.stage.nodes.address)
+        return True
+
+    def _break_the_store(self, event: Event) -> bool:
+        fault = Fault(**vars(STORAGE[event.kind]))
+        self.stage.proxy.faults.append(fault)
+        self._after(event.seconds, lambda: self.stage.proxy.faults.remove(fault))
+        return True
+
+    def _after(self, seconds: float, act: Callable[[], None]) -> None:
+        self.later.append((time.monotonic() + seconds, act))
+
+    def _calm(self) -> None:
+        """Everything heals, so that the next play begins on a whole stage."""
+        self.stage.proxy.faults.clear()
+        nodes = self.stage.nodes
+        for place in list(nodes.running):
+            if place and nodes.network.can_cut:
+                nodes.network.heal(place)
+            if not nodes.alive(place):
+                nodes.kill(place)
+                nodes.start(place)
+
+    def _judge(self) -> None:
+        report, session = self.report, Session(self.folder)
+        rows, expected = session.trials(), self.stage.undisturbed.trials()
+        ids = rows["trial_id"].to_pylist()
+        spans = sorted(r for record in self.folder.commits() for part in record.parts for r in part.ranges)
+        overlaps = sum(max(a[1] - b[0], 0) for a, b in itertools.pairwise(spans))
+        report.rows = len(expected)
+        report.lost = len(set(expected["trial_id"].to_pylist()) - set(ids))
+        report.doubled = len(ids) - len(set(ids)) + overlaps
+        report.failed = session.metadata["failed"]
+        report.same = digest(rows) == digest(expected)
+        report.left = self._left_over()
+
+    def _left_over(self) -> list[str]:
+        """Processes of the sweep, which have some seconds to end."""
+        until = time.monotonic() + 30
+        while True:
+            found = [driver.pid for driver in self.drivers if _runs(driver)]
+            actors = self.stage.nodes.titled(f"{self._worker}|ray::AggregatorActor")
+            if not (found or actors) or time.monotonic() > until:
+                return [f"driver {pid}" for pid in found] + [f"actor {process.pid}" for process in actors]
+            time.sleep(POLL_S)
+
+    def _told(self) -> str:
+        done = f"{self.ledger.done.total()} of {self.total} done"
+        return f"{done}; the drivers said: {self.log.read_text()[-3000:]}"
+
+
+def _runs(process: psutil.Popen) -> bool:
+    return process.poll() is None
+
+
+def _python(driver: psutil.Popen) -> list[psutil.Process]:
+    """The driver itself: `ip netns exec` becomes it."""
+    return [driver] if _runs(driver) else []
+
+
+def _end(driver: psutil.Popen) -> None:
+    with suppress(psutil.Error):
+        for process in [*driver.children(recursive=True), driver]:
+            process.kill()
+    driver.wait(20)
+
+
+SHARED = Path("/dev/shm")  # noqa: S108 - where Ray keeps its object store on Linux
+
+
+def shared_memory() -> set[str]:
+    """Objects in shared memory that no process has open: what is left of somebody."""
+    names = {entry.name for entry in SHARED.iterdir()} if SHARED.is_dir() else set()
+    opened = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):
+            target = link.readlink()
+            if target.parent == SHARED:
+                opened.add(target.name)
+    return names - opened

@@ -1,0 +1,109 @@
+"""`python -m tests.chaos.soak MINUTES`: a long sweep on a local Ray, the memory of its processes sampled.
+
+Fails when driver, aggregator or workers grow after the warm-up by more than noise.
+"""
+
+import re
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import psutil
+import ray
+
+from grid.aggregate import Progress
+from grid.cluster import NAMESPACE
+from grid.sweep import Watch, run
+from tests.e2e.sweeps import DATA
+
+EVERY_S = 2.0
+WARM = 0.25
+"""The part of the time that counts as warm-up: kernels are compiled, caches fill."""
+MOST_GROWTH = 0.05
+MOST_GROWTH_MB = 20.0
+"""Growth of the last quarter's median over that of the quarter after the warm-up that is taken for noise."""
+
+
+class Samples:
+    """Resident memory in MB by role, as time goes on; taken when the sweep tells its progress."""
+
+    def __init__(self) -> None:
+        self.by_role: dict[str, list[tuple[float, float]]] = defaultdict(list)
+        self._began = time.monotonic()
+        self._next = 0.0
+
+    def __call__(self, _progress: Progress) -> None:
+        now = time.monotonic() - self._began
+        if now < self._next:
+            return
+        self._next = now + EVERY_S
+        me = psutil.Process()
+        self.by_role["driver"].append((now, me.memory_info().rss / 1e6))
+        found: dict[str, list[float]] = defaultdict(list)
+        for process in me.children(recursive=True):
+            with suppress(psutil.Error, IndexError):
+                title = process.cmdline()[0]
+                memory = process.memory_full_info().uss / 1e6
+                if title.startswith("ray::AggregatorActor"):
+                    found["aggregator"].append(memory)
+                elif re.match(r"ray::(Worker|\S+ .*\[)", title):
+                    found["workers"].append(memory)
+        for role, values in found.items():
+            self.by_role[role].append((now, max(values)))
+
+    def verdict(self) -> dict[str, tuple[float, float]]:
+        """By role: the median MB of the quarter after the warm-up, and of the last quarter."""
+        out = {}
+        for role, samples in self.by_role.items():
+            last = samples[-1][0]
+            early = [mb for at, mb in samples if WARM * last <= at < 2 * WARM * last]
+            late = [mb for at, mb in samples if at >= (1 - WARM) * last]
+            out[role] = (median(early), median(late))
+        return out
+
+
+def sweep_of(store: Path) -> dict[str, Any]:
+    """More trials than anybody can do in the time."""
+    return {
+        "name": "soak",
+        "strategy": "sma_cross",
+        "data": {"store": str(DATA), "symbols": "all", "timeframes": ["1D"]},
+        "space": {"fast": {"range": [2, 2000, 1]}, "slow": {"range": [5, 9000, 1]}},
+        "constraints": ["fast < slow"],
+        "validation": {"blocks": 16, "holdout": 0.2},
+        "results": {"store": str(store), "keep_best": 20},
+    }
+
+
+def grew(early: float, late: float) -> bool:
+    return late > early + max(MOST_GROWTH * early, MOST_GROWTH_MB)
+
+
+def soak(minutes: float, folder: Path) -> Samples:
+    """One sweep, stopped when the time is over."""
+    samples, until = Samples(), time.monotonic() + 60 * minutes
+    ray.init(address="local", num_cpus=2, namespace=NAMESPACE, include_dashboard=False, log_to_driver=False)
+    watch = Watch(progress=samples, stopping=lambda: time.monotonic() > until)
+    run(sweep_of(folder / "results"), "ray", watch)
+    ray.shutdown()
+    return samples
+
+
+def main() -> None:
+    minutes = float(sys.argv[1])
+    with tempfile.TemporaryDirectory() as folder:
+        samples = soak(minutes, Path(folder))
+    found = samples.verdict()
+    for role, (early, late) in found.items():
+        told = "GREW" if grew(early, late) else "steady"
+        sys.stdout.write(f"{role}: {early:.0f} MB after the warm-up, {late:.0f} MB at the end, {told}\n")
+    sys.exit(1 if any(grew(*pair) for pair in found.values()) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Trials that do their worst on a real Ray: each becomes a failed row with its cause, and the others are as ever."""
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import ray
+
+from grid import dispatch, rehearse
+from grid.cluster import NAMESPACE
+from grid.session import Session
+from grid.sweep import Watch, run
+from grid.telemetry import Metric
+from storage.errors import StorageError
+from tests.e2e.sweeps import small
+from tests.rows import digest
+
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]  # Ray's own warnings are not ours to mend
+
+CAUSES = {
+    "kill": "its worker died (ActorDiedError), 4 times",
+    "loop": "it ran out of time, 4 times",
+    "exit": "SystemExit: 3",
+    "raise": "ZeroDivisionError: division by zero",
+    "shape": "SignalError: ",
+}
+BAD = 8
+
+
+@pytest.fixture
+def two_cpus(request: pytest.FixtureRequest) -> Iterator[None]:
+    settings = getattr(request, "param", {})
+    ray.init(address="local", num_cpus=2, namespace=NAMESPACE, include_dashboard=False, log_to_driver=False, **settings)
+    yield
+    ray.shutdown()
+
+
+def poisoned(store: Path, ways: list[str], bad: int) -> dict[str, Any]:
+    data = {**small(store)["data"], "symbols": ["IBM"]}
+    space = {"fast": {"range": [2, 13, 1]}, "way": ways, "bad": bad}
+    return small(store, strategy="tests.chaos.poison:Poison", space=space, constraints=[], data=data)
+
+
+def good_rows(session: Session) -> str:
+    """The rows without the poisoned points and the column that says which these are."""
+    rows = session.trials()
+    keep = [fast != BAD for fast in rows["fast"].to_pylist()]
+    return digest(rows.filter(keep).drop_columns(["bad"]))
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_each_becomes_a_failed_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "SHORTEST_DEADLINE_S", 2.0)
+    monkeypatch.setattr(rehearse, "SAMPLE", 20)  # the rehearsal is not what this is about
+    undisturbed = run(poisoned(tmp_path / "good", list(CAUSES), 10_000), "serial")
+    session = run(poisoned(tmp_path / "bad", list(CAUSES), BAD), "ray", unit_size=1)
+    rows = session.trials().to_pylist()
+    failed = {row["way"]: row for row in rows if row["status"] == "failed"}
+    assert sum(row["status"] == "failed" for row in rows) == len(CAUSES)
+    for way, told in CAUSES.items():
+        assert failed[way]["fast"] == BAD
+        assert told in failed[way]["error"]
+    assert session.status == "done"
+    assert good_rows(session) == good_rows(undisturbed)
+
+
+LIMIT_GB = 3.0
+
+
+def _threshold() -> float:
+    """The part of the memory that is in use now, and some GB: who eats them is killed by Ray."""
+    memory = psutil.virtual_memory()
+    return (memory.total - memory.available + LIMIT_GB * 1e9) / memory.total
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "two_cpus",
+    [{"_system_config": {"memory_usage_threshold": _threshold(), "memory_monitor_refresh_ms": 100}}],
+    indirect=True,
+    ids=["little memory"],
+)
+@pytest.mark.usefixtures("two_cpus")
+def test_one_that_eats_memory_becomes_a_failed_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rehearse, "SAMPLE", 20)  # the rehearsal is not what this is about
+    spec = poisoned(tmp_path / "bad", ["eat"], BAD)
+    space = {**spec["space"], "fast": {"range": [20, 45, 1]}, "bad": 45}
+    session = run({**spec, "space": space, "cluster": {"cpus": 1}}, "ray", unit_size=1)
+    (bad,) = [row for row in session.trials().to_pylist() if row["status"] == "failed"]
+    assert bad["fast"] == 45
+    assert "its worker died" in bad["error"]
+    assert bad["error"].endswith("4 times")
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_bars_that_cannot_be_loaded_pause_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task that reads them dies each time: it is tried five times, and no trial is condemned for it."""
+    monkeypatch.setattr("grid.cluster.bars.load", dying)
+    with pytest.raises(StorageError, match=r"the bars of IBM 1D cannot be brought to the workers: .*, 5 times"):
+        run(poisoned(tmp_path, ["raise"], 10_000), "ray")
+    (session,) = [Session.open(folder.name, str(tmp_path)) for folder in tmp_path.glob("2*")]
+    assert session.status == "interrupted"
+    assert session.ledger.done.total() == 0
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def dying(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Attempts:
+    """A sink that keeps the causes of attempts."""
+
+    def __init__(self) -> None:
+        self.causes: Counter[str] = Counter()
+
+    def record(self, metric: Metric, value: float, labels: Mapping[str, str]) -> None:
+        if metric.name == "grid_attempts_total":
+            self.causes[labels["cause"]] += int(value)
+
+
+@pytest.mark.usefixtures("two_cpus")
+def test_a_straggler_is_overtaken_by_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would sleep for ten minutes, and nothing else would end it: no deadline is in reach."""
+    monkeypatch.setattr(dispatch, "SHORTEST_DEADLINE_S", 10_000.0)
+    spec = poisoned(tmp_path / "results", ["raise"], 10_000)
+    space = {"fast": {"range": [2, 41, 1]}, "late": 35, "folder": str(tmp_path)}
+    watch, attempts = Watch(), Attempts()
+    with watch.telemetry.also(attempts):
+        session = run({**spec, "strategy": "tests.chaos.poison:Dawdler", "space": space}, "ray", watch, unit_size=5)
+    assert (session.status, session.metadata["ok"], session.metadata["failed"]) == ("done", 40, 0)
+    assert attempts.causes["copied"] == 1
+    assert not attempts.causes["overdue"]
