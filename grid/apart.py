@@ -87,12 +87,10 @@ def _be_the_child(work: Callable[[Say], None], writing: int, parent: int) -> NoR
 
 
 def _go_first(parent: int) -> None:
-    """Signals act as in a fresh process, and a crash leaves nothing behind; the child ends with its parent, and before
-    it when memory runs out.
-    """
+    """A crash leaves nothing behind; the child ends with its parent, and before it when memory runs out."""
     faulthandler.disable()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both, and it is the parent that decides
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 
 from grid.errors import Refused
-from grid.pace import LONGEST_S, MOST_NUMBERS, UNITS_WANTED
+from grid.pace import LONGEST_EVER_S, LONGEST_S, MOST_NUMBERS, UNITS_WANTED
 from grid.rehearse import Rehearsal
 from grid.resolve import ResolvedSweep
 
@@ -54,7 +54,7 @@ def estimate(resolved: ResolvedSweep, rehearsal: Rehearsal) -> Estimate:
     numbers, trials = len(resolved.points), count.trials / len(resolved.datasets)
     cpu = sum(d["seconds_per_trial"] for d in rehearsal.datasets) * trials
     cpus = cluster.cpus or cpus_here()
-    unit_s = max(LONGEST_S, cpu / UNITS_WANTED)
+    unit_s = min(max(LONGEST_S, cpu / UNITS_WANTED), LONGEST_EVER_S)
     units = sum(
         max(1, math.ceil(d["seconds_per_trial"] * trials / unit_s), math.ceil(numbers / MOST_NUMBERS))
         for d in rehearsal.datasets

@@ -34,7 +34,8 @@ class JsonLines(logging.Formatter):
             "session_id": SESSION.get(),
             "message": record.getMessage(),
         }
-        fields |= {name: value for name, value in vars(record).items() if name not in _PLAIN}
+        more = {name: value for name, value in vars(record).items() if name not in _PLAIN}
+        fields |= {name: value for name, value in more.items() if not name.startswith("_")}  # Ray adds some of its own
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         return json.dumps(fields, default=str)

@@ -7,7 +7,9 @@ MOST_NUMBERS = 50_000
 SHORTEST_S, LONGEST_S = 0.5, 2.0
 SHORTEST_AT_THE_END_S = 0.1
 UNITS_WANTED = 4_000
-"""Beyond this many units of two seconds, units get longer instead of more."""
+"""Beyond this many units of two seconds, units get longer instead of more,"""
+LONGEST_EVER_S = 60.0
+"""but no longer than what a lost node may cost at the very end."""
 
 
 class Pace:
@@ -55,8 +57,8 @@ class Pace:
         return max(self._per_bar_s * self._bars[dataset] * trials, 1e-9)
 
     def aim(self, numbers_left: int, workers: int) -> None:
-        """Choose the target: between half a second and two, longer for huge sweeps, shorter towards the end."""
+        """Choose the target: between half a second and two, up to a minute in huge sweeps, shorter towards the end."""
         mean = sum(self.seconds(d, 1) for d in range(len(self._bars))) / len(self._bars)
         total = mean * max(numbers_left, 0) * self._density
-        longest = max(LONGEST_S, total / UNITS_WANTED)
+        longest = min(max(LONGEST_S, total / UNITS_WANTED), LONGEST_EVER_S)
         self.target_s = max(SHORTEST_AT_THE_END_S, min(longest, total / (2 * workers)))

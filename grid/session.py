@@ -38,6 +38,7 @@ class Session:
             self.metadata = metadata
         self._bars: tuple[int, LoadedBars] | None = None
         self._parts: dict[str, bytes] = {}
+        self._parts_bytes = 0
         self._leading_points: tuple[int, list[dict[str, Any]]] | None = None
 
     @staticmethod
@@ -214,11 +215,13 @@ class Session:
 
     def _content(self, part: Part) -> bytes:
         """A part never changes: those read last are kept, as a command often wants them again."""
-        data = self._parts.pop(part.path, None) or self.folder.read_part(part)
+        data = self._parts.pop(part.path, b"")
+        if not data:
+            data = self.folder.read_part(part)
+            self._parts_bytes += len(data)
         self._parts[part.path] = data
-        kept = sum(map(len, self._parts.values()))
-        while kept > PARTS_KEPT_BYTES:
-            kept -= len(self._parts.pop(next(iter(self._parts))))
+        while self._parts_bytes > PARTS_KEPT_BYTES:
+            self._parts_bytes -= len(self._parts.pop(next(iter(self._parts))))
         return data
 
 

@@ -31,10 +31,11 @@ def verify(
     trust: Trust = False,  # noqa: ARG001 - its callback does the work
     as_json: Json = False,
 ) -> None:
-    """Audit a session: all that was committed is there, whole and once, and comes out the same again.
+    """Audit a session.
 
-    Reads every commit record, every part and every document, and the bars of the trials that it recomputes. Exits with
-    0 where all is well, and with 1 where something is damaged, which is named.
+    Is all that was committed there, whole and once, and does it come out the same again? Reads every commit record,
+    every part and every document, and the bars. Exits with 0 where all is well, and with 1 where something is damaged,
+    which is named.
     """
     folder = SessionStore(provider_for(store)).folder(session_id)
     found = audit(folder, sample, secrets.randbelow(1 << 31) if seed is None else seed)

@@ -42,6 +42,23 @@ class Nodes:
     def address(self) -> str:
         return f"{self.network.address(0)}:{self.port}"
 
+    def command(self, place: int, *words: str) -> list[str]:
+        """What runs `words` on a machine of its own, as far as Ray can see: a driver looks for the raylets among the
+        processes, and prefers the head's. Such a place has processes and folders of its own, and so has who enters it.
+        """
+        if not self.network.can_cut:
+            return list(words)
+        if place in self.running and self.alive(place):
+            first = self.running[place].children()[0].pid
+            there = ["nsenter", "--target", str(first), "--net", "--mount", "--pid"]
+            return [*there, "sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", str(REPOSITORY), *words]
+        own = self.folder / f"place-{place}"
+        own.mkdir(exist_ok=True)
+        (self.folder / "ray").mkdir(exist_ok=True)
+        bind = ("sh", "-c", 'mount --bind "$1" "$2" && shift 2 && exec "$@"', "sh", str(own), str(self.folder / "ray"))
+        apart = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+        return [*self.network.within(place), *apart, *bind, *words]
+
     def start(self, place: int) -> None:
         """Start the node of a place, and do not wait for it."""
         ip = self.network.address(place)
@@ -52,7 +69,7 @@ class Nodes:
         command += ["--disable-usage-stats", "--block", *([f"--temp-dir={self.folder}/ray"] if place == 0 else [])]
         log = (self.logs / f"node-{place}.log").open("ab")
         self.running[place] = psutil.Popen(
-            [*self.network.within(place), RAY, "start", *command],
+            self.command(place, RAY, "start", *command),
             env=self.environment,
             stdout=log,
             stderr=log,
@@ -72,7 +89,7 @@ class Nodes:
             time.sleep(0.2)
 
     def wait_for_node(self, place: int) -> None:
-        """Until its raylet runs and so has a name and ports of its own: they share a folder and may collide."""
+        """Until its raylet runs, with ports of its own."""
         until = time.monotonic() + START_S
         while not self.alive(place):
             if time.monotonic() > until or self.running[place].poll() is not None:

@@ -110,7 +110,7 @@ class Play:
         finally:
             self._calm()
             for driver in self.drivers:
-                _end(driver)
+                end(driver)
         self.report.seconds = time.monotonic() - began
         self._judge()
         return self.report
@@ -285,11 +285,13 @@ def _runs(process: psutil.Popen) -> bool:
 
 
 def _python(driver: psutil.Popen) -> list[psutil.Process]:
-    """The driver itself: `ip netns exec` becomes it."""
-    return [driver] if _runs(driver) else []
+    """The driver itself, which what enters a namespace has as its child."""
+    with suppress(psutil.Error):
+        return [p for p in [*driver.children(recursive=True), driver] if "grid" in p.cmdline() and "-m" in p.cmdline()]
+    return []
 
 
-def _end(driver: psutil.Popen) -> None:
+def end(driver: psutil.Popen) -> None:
     with suppress(psutil.Error):
         for process in [*driver.children(recursive=True), driver]:
             process.kill()

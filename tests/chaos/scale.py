@@ -55,7 +55,7 @@ class Scene:
 
     nodes: int
     trial_s: float
-    ideal_s: float = 600.0
+    ideal_s: float = 1800.0
 
     @property
     def workers(self) -> int:

@@ -23,6 +23,7 @@ from storage.sessions import SessionFolder
 from tests.chaos.cluster import Nodes, free_port, nodes
 from tests.chaos.network import Network, network
 from tests.chaos.paced import PAUSE_VARIABLE
+from tests.chaos.play import end
 from tests.chaos.stage import sweep_of
 from tests.conftest import REPOSITORY
 from tests.e2e.sweeps import DATA
@@ -69,13 +70,23 @@ class Sweep:
         (folder / "sweep.json").write_text(json.dumps(self.spec))
         self.words = ("run", str(folder / "sweep.json"), "--session-id", self.id)
 
-    def start(self) -> psutil.Popen:
-        place = [*self.cluster.network.within(ON_A_WORKER), sys.executable, "-m", "grid", *self.words]
-        words = [*place, "--address", self.cluster.address, "--executor", "ray", "--quiet"]
+    @contextmanager
+    def driver(self) -> Iterator[psutil.Popen]:
+        """A driver on a worker node; gone when the block ends."""
+        words = (sys.executable, "-m", "grid", *self.words, "--address", self.cluster.address, "--executor", "ray")
         with self.log.open("ab") as log:
-            return psutil.Popen(
-                words, cwd=REPOSITORY, env=self.cluster.environment, stdout=log, stderr=log, start_new_session=True
+            started = psutil.Popen(
+                self.cluster.command(ON_A_WORKER, *words, "--quiet"),
+                cwd=REPOSITORY,
+                env=self.cluster.environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
+        try:
+            yield started
+        finally:
+            end(started)
 
     def wait(self, driver: psutil.Popen, numbers: int) -> None:
         """Until so many trial numbers are committed."""
@@ -112,15 +123,15 @@ def test_with_redis_a_sweep_outlives_the_head(tmp_path: Path, program: str) -> N
                 cluster.start(place)
                 cluster.wait_for_node(place)
             sweep = Sweep(cluster, tmp_path)
-            driver = sweep.start()
-            sweep.wait(driver, 100)
-            cluster.kill(0)
-            time.sleep(3)
-            before = sweep.session().ledger.done.total()
-            cluster.environment |= behind
-            cluster.start(0)
-            cluster.wait_for_head()
-            assert driver.wait(PATIENCE_S) == 0, sweep.log.read_text()
+            with sweep.driver() as driver:
+                sweep.wait(driver, 100)
+                cluster.kill(0)
+                time.sleep(3)
+                before = sweep.session().ledger.done.total()
+                cluster.environment |= behind
+                cluster.start(0)
+                cluster.wait_for_head()
+                assert driver.wait(PATIENCE_S) == 0, sweep.log.read_text()
     session = sweep.session()
     assert session.ledger.done.total() > before
     assert digest(session.trials()) == digest(undisturbed(tmp_path).trials())
@@ -130,14 +141,16 @@ def test_without_it_the_session_is_resumed_on_another_cluster(tmp_path: Path) ->
     with network(3) as net:
         with nodes(net, 2, environment(tmp_path), tmp_path) as cluster:
             sweep = Sweep(cluster, tmp_path)
-            driver = sweep.start()
-            sweep.wait(driver, 100)
-            for place in (0, 1, 2):
-                cluster.kill(place)
-            driver.kill()
-            driver.wait(20)
-        assert sweep.session().status == "interrupted"
+            with sweep.driver() as driver:
+                sweep.wait(driver, 100)
+                for place in (0, 1, 2):
+                    cluster.kill(place)
+        until = time.monotonic() + PATIENCE_S
+        while sweep.session().status != "interrupted":  # once the driver has been silent for long enough
+            assert time.monotonic() < until
+            time.sleep(0.5)
         with nodes(net, 2, environment(tmp_path), tmp_path) as cluster:
             sweep.cluster = cluster
-            assert sweep.start().wait(PATIENCE_S) == 0, sweep.log.read_text()
+            with sweep.driver() as driver:
+                assert driver.wait(PATIENCE_S) == 0, sweep.log.read_text()
     assert digest(sweep.session().trials()) == digest(undisturbed(tmp_path).trials())

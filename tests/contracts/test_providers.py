@@ -126,7 +126,7 @@ class TestCachedLocalProvider(RacingProcesses, ProviderContract):
 class TestS3Provider(RacingProcesses, ProviderContract):
     """A prefix of its own in a bucket of a real server, which takes its time where writers meet."""
 
-    turns = 10
+    turns = 5
     examples = 10
     names = iter(range(1_000_000))
 

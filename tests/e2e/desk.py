@@ -176,12 +176,12 @@ class Desk:
             time.sleep(0.02)
 
 
-def interrupt(process: "subprocess.Popen[str]", times: int) -> Outcome:
-    """Send SIGINT, and again for each time it was answered."""
+def interrupt(process: "subprocess.Popen[str]", times: int, number: signal.Signals = signal.SIGINT) -> Outcome:
+    """Send a signal, and again for each time it was answered."""
     assert process.stderr is not None
     told = process.stderr.readline()
     for _ in range(times):
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         told += process.stderr.readline()
     out, err = process.communicate(timeout=PATIENCE_S)
     return Outcome(process.returncode, out, told + err)

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -249,13 +250,14 @@ def test_a_process_of_its_own(desk: Desk):
 MANY = ("--set", "strategy=mine:Fussy", "--set", "space={fast: {range: [2, 11, 1]}, slow: {range: [20, 59, 1]}}")
 
 
-@pytest.mark.parametrize("times", [1, 2])
-def test_an_interrupted_run_resumes_to_the_same_rows(desk: Desk, times: int):
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 1), (signal.SIGINT, 2), (signal.SIGTERM, 2)])
+def test_an_interrupted_run_resumes_to_the_same_rows(desk: Desk, number: signal.Signals, times: int):
+    """As Ctrl-C does it, and as a job's end or the notice of a spot machine does."""
     undisturbed = digest(Session.open(desk.session(*MANY)).trials())
     arguments = ("run", "sweep.yaml", "--executor", "serial", *MANY)
     process = desk.start(*arguments, PAUSE="0.01")
     desk.wait_for_heartbeat(process)
-    outcome = interrupt(process, times)
+    outcome = interrupt(process, times, number)
     assert outcome.code == 130, outcome.err
     assert "stopping: finishing the units in flight (again to stop at once)\n" in outcome.err
     assert "Traceback" not in outcome.err

@@ -1,5 +1,6 @@
 """Sweeps on a cluster behind a token, with bars and results on S3: sent, followed, stopped and sent again."""
 
+import json
 import re
 import secrets
 import subprocess
@@ -240,16 +241,19 @@ def test_stopped_and_sent_again_it_has_the_rows_of_one_process(
     assert "ray executor" in log
     assert "interrupted" in log
 
-    limited = cluster.grid(*sending, "--max-runtime", "1")
+    limited = cluster.grid(*sending, "--max-runtime", "1", "--log-json")
     assert limited.code == 3, limited.err
     assert limited.json()["job_id"] == "s1.2"
     assert limited.json()["exit_code"] == 3
     assert "--max-runtime allows 1 s" in limited.err
+    said = [json.loads(line) for line in limited.err.splitlines() if line.startswith("{")]
+    assert {line["session_id"] for line in said if line["logger"] == "grid.sweep"} == {"s1"}
 
     (cluster.folder / "released").touch()
-    resumed = cluster.grid(*sending)
+    resumed = cluster.grid(*sending, "--log-json")
     assert resumed.code == 0, resumed.err
     assert resumed.json()["job_id"] == "s1.3"
+    assert any(line["session_id"] == "s1" and "trials [" in line["message"] for line in json_lines_of_workers(cluster))
     session = Session.open("s1", store)
     assert session.status == "done"
     jobs = json_of(cluster.grid("ls", "--address", cluster.url, "--json"))
@@ -263,6 +267,11 @@ def test_stopped_and_sent_again_it_has_the_rows_of_one_process(
     alone = run({**small(tmp_path), **{name: sweep[name] for name in ("strategy", "space")}}, "serial")
     assert session.metadata["fingerprint"] == alone.metadata["fingerprint"]
     assert digest(session.trials()) == digest(alone.trials())
+
+
+def json_lines_of_workers(cluster: Cluster) -> list[dict[str, Any]]:
+    logs = (cluster.folder / "ray").glob("session_2*/logs/worker-*.err")
+    return [json.loads(line) for log in logs for line in log.read_text().splitlines() if line.startswith("{")]
 
 
 def json_of(outcome: Outcome) -> Any:

@@ -119,4 +119,4 @@ def test_an_outage_of_a_minute_is_sat_out(proxy, bucket, tmp_path, monkeypatch):
     assert session.status == "done"
     assert digest(session.trials()) == digest(grid.run(sweep, executor="serial").trials())
     lost = sum(action == "reset" for _, _, action in proxy.seen)
-    assert 5 < lost < 60  # the sweep, and its heartbeat beside it
+    assert 5 < lost <= 2 * 2 * s3_calls.ATTEMPTS  # the sweep and its heartbeat; aiohttp doubles what a break stops

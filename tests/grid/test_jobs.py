@@ -1,6 +1,7 @@
 """Jobs without a cluster: addresses, tokens, and what is said when nobody, or somebody else, answers."""
 
 import http.server
+import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import pytest
 
 from grid import auth
 from grid.addresses import check_cluster, explained, jobs_address
+from grid.cluster.connect import check_entrance
 from grid.errors import BadInput
 from grid.jobs import Job, Jobs, check_dashboard
 
@@ -78,6 +80,50 @@ def test_nobody_there_is_told():
     with pytest.raises(BadInput, match="cannot be reached"):
         check_cluster(address.removeprefix("http://"))
     check_cluster("auto")
+
+
+def test_a_port_of_something_else_is_told():
+    with (
+        answering(200, b'{"ray_version": "2.60.0"}', []) as address,
+        pytest.raises(BadInput, match=r"is not the port of a Ray cluster.*6379.*8265"),
+    ):
+        check_cluster(address.removeprefix("http://"))
+
+
+@contextmanager
+def greeting() -> Iterator[str]:
+    """Somebody who answers the greeting of HTTP/2 as a gRPC server does, and says no more."""
+
+    class Greet(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(33)
+            self.request.sendall(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Greet) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_mode_without_a_token_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Ray itself would abort the process."""
+    monkeypatch.setenv(auth.MODE, "token")
+    monkeypatch.setattr(auth, "DEFAULT", tmp_path / "auth_token")
+    with greeting() as address, pytest.raises(BadInput, match=f"{address} asks for a token.*--token-file"):
+        check_entrance(address)
+    (tmp_path / "auth_token").write_text("abc")
+    assert auth.the_token() == "abc"
+    monkeypatch.delenv(auth.MODE)
+    assert auth.the_token() is None
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "http://head:8265"])
+def test_a_cluster_of_the_environment_is_of_the_right_kind_too(monkeypatch: pytest.MonkeyPatch, address: str):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(BadInput, match=f"RAY_ADDRESS '{address}': .*grid submit"):
+        check_entrance("auto")
 
 
 @pytest.mark.parametrize("address", ["head:8265", "head", "auto", "", "ftp://head"])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grid.pace import FIRST_SIZE, LONGEST_S, MOST_NUMBERS, SHORTEST_S, UNITS_WANTED, Pace
+from grid.pace import FIRST_SIZE, LONGEST_EVER_S, LONGEST_S, MOST_NUMBERS, SHORTEST_S, UNITS_WANTED, Pace
 
 BARS = st.lists(st.integers(0, 2_000_000), min_size=1, max_size=4)
 SECONDS = st.floats(0, 1e4)
@@ -50,7 +50,7 @@ def test_sizes_and_targets_stay_in_their_bounds(bars: list[int], units: list[tup
     left, workers = data.draw(st.integers(0, 10**12)), data.draw(st.integers(1, 10**4))
     pace.aim(left, workers)
     total = sum(pace.seconds(d, 1) for d in range(len(bars))) / len(bars) * left
-    assert 0.05 <= pace.target_s <= max(LONGEST_S, total / UNITS_WANTED)
+    assert 0.05 <= pace.target_s <= min(max(LONGEST_S, total / UNITS_WANTED), LONGEST_EVER_S)
     for dataset in range(len(bars)):
         size = pace.size(dataset)
         assert 1 <= size <= MOST_NUMBERS
@@ -66,4 +66,4 @@ def test_targets_are_long_in_a_huge_sweep_and_short_at_the_end() -> None:
     for left in (10**9, 10**6, 4_000, 400, 1):
         pace.aim(left, 4)
         targets.append(pace.target_s)
-    assert targets == pytest.approx([250.0, 2.0, 0.5, 0.1, 0.1])
+    assert targets == pytest.approx([LONGEST_EVER_S, 2.0, 0.5, 0.1, 0.1])

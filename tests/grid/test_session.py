@@ -108,6 +108,19 @@ def test_rows_read_the_parts_that_hold_them_and_no_other(whole: Session) -> None
     assert [call.args[0] for call in read.call_args_list] == [whole.ledger.parts[0]]
 
 
+def test_parts_are_read_once_as_long_as_there_is_room(whole: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = whole.ledger.parts
+    for room, again in ((10**9, 0), (0, len(parts))):
+        monkeypatch.setattr(session_module, "PARTS_KEPT_BYTES", room)
+        session = Session(whole.folder)
+        with patch.object(whole.folder, "read_part", wraps=whole.folder.read_part) as read:
+            session.trials()
+            assert read.call_count == len(parts)
+            session.trials()
+            assert read.call_count == len(parts) + again
+        assert session._parts_bytes == sum(map(len, session._parts.values())) <= room
+
+
 def scores_of(session: Session) -> dict[int, list[float]]:
     """The naive twin: the score of each point on each dataset, -inf where there is none."""
     objective, size = session.sweep.objective, len(session.resolved.points)

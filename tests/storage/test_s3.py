@@ -56,7 +56,7 @@ class TestFaults:
         assert provider.create("a", b"other") is False
         assert provider.read("a") == b"mine"
         assert proxy.verbs()["PUT"] == times + 2
-        assert provider.retries - before <= times  # aiohttp repeats a request by itself where a reused connection broke
+        assert provider.retries - before <= times  # aiohttp repeats a request once by itself where the connection broke
         assert action != "status" or provider.retries - before == times
 
     def test_a_create_whose_answer_was_lost_and_that_somebody_else_won_is_lost(self, provider, proxy):
