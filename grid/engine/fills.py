@@ -124,10 +124,10 @@ def buy_or_sell(a, direction, price, bar, rules):
 
 @njit(**INLINE)
 def close_position(a, price, bar, reason, rules, edges, blocks, trades):
-    """Close the position at a raw price and book the trade; targets are limit orders and slip not at all."""
+    """Close the position at a raw price and book the trade; targets are limit orders and do not slip by themselves."""
     units, entry = a[UNITS], a[ENTRY_PRICE]
     direction = 1.0 if units > 0 else -1.0
-    fill = price if reason == TARGET else price * (1.0 - direction * rules.slippage)
+    fill = price if reason == TARGET and not rules.targets_slip else price * (1.0 - direction * rules.slippage)
     value = abs(units) * fill
     fee = value * rules.fee
     pnl = units * (fill - entry) - fee - a[ENTRY_FEE]
@@ -171,17 +171,20 @@ def record(a, trades, price, bar, fees, pnl, gain, reason):
 
 
 @njit(**INLINE)
-def find_stop(prices, first, last, direction, entry, rules):
-    """(bar, raw price, reason) of the first stop or target hit on the bars [first, last]; (last + 1, 0, OPEN) if none.
+def find_stop(prices, bars, direction, entry, rules):
+    """(bar, raw price, reason) of the first stop or target hit on bars = (first, last); (last + 1, 0, OPEN) if none.
 
-    prices: open, high, low, close rows. The trailing level of a bar knows the bars before it only.
+    prices: open, high, low, close rows. entry: the price that stop loss and take profit are fractions of, and that of
+    the fill, where the best price begins. The trailing level of a bar knows the bars before it only.
     """
+    first, last = bars
+    base, fill = entry
     sign = 1.0 if direction > 0 else -1.0
     against = LOWS if direction > 0 else HIGHS
     favour = HIGHS if direction > 0 else LOWS
-    stop = sign * entry * (1.0 - sign * rules.stop_loss) if rules.stop_loss > 0 else -np.inf
-    target = sign * entry * (1.0 + sign * rules.take_profit) if rules.take_profit > 0 else np.inf
-    best = sign * entry
+    stop = sign * base * (1.0 - sign * rules.stop_loss) if rules.stop_loss > 0 else -np.inf
+    target = sign * base * (1.0 + sign * rules.take_profit) if rules.take_profit > 0 else np.inf
+    best = sign * fill
     for bar in range(first, last + 1):
         level = stop
         if rules.trailing_stop > 0:
@@ -199,11 +202,10 @@ def planned_exit(masks, decision, direction, entry_bar, n, rules):
     """(bar, reason, deciding bar) of the exit by signal, opposite entry or holding time; bar is n without one."""
     exits = EXITS if direction > 0 else SHORT_EXITS
     opposite = SHORT_ENTRIES if direction > 0 else ENTRIES
-    reverses = rules.longs and rules.shorts and rules.cooldown == 0
     until = n
     if rules.hold > 0:  # a later signal would come too late
         until = min(n, entry_bar + rules.hold - rules.lag + 1)
-    decided = next_bit(masks, exits, opposite if reverses else exits, decision + 1, until)
+    decided = next_bit(masks, exits, opposite if rules.reverses else exits, decision + 1, until)
     if decided >= until:
         decided = n
     bar = min(decided + rules.lag, n)

@@ -71,12 +71,15 @@ def hold_position(a, prices, market, masks, decision, direction, entry_bar, edge
     n = prices[CLOSES].shape[0]
     exit_bar, reason, decided = planned_exit(masks, decision, direction, entry_bar, n, rules)
     price = 0.0
+    if exit_bar == n - 1 and not rules.last_fill:
+        exit_bar = n
     if exit_bar < n:
         price = prices[CLOSES][exit_bar] if rules.at_close else prices[OPENS][exit_bar]
     if rules.stop_loss > 0 or rules.take_profit > 0 or rules.trailing_stop > 0:
-        first = entry_bar + 1 if rules.at_close else entry_bar
-        last = min(exit_bar if rules.at_close else exit_bar - 1, n - 1)
-        hit, level, why = find_stop(prices, first, last, direction, a[ENTRY_PRICE], rules)
+        first = entry_bar + (1 if rules.at_close else rules.stops_wait)
+        last = min(exit_bar if rules.at_close or rules.stops_first else exit_bar - 1, n - 1)
+        base = prices[CLOSES][decision] if rules.stops_on_signal else a[ENTRY_PRICE]
+        hit, level, why = find_stop(prices, (first, last), direction, (base, a[ENTRY_PRICE]), rules)
         if why != OPEN:
             exit_bar, price, reason = hit, level, why
     marked = mark_held(a, market, entry_bar, exit_bar, edges, blocks, rules, curve)
@@ -115,6 +118,12 @@ def rules_of(x):
         x[14],
         x[15],
         x[16] != 0.0,
+        x[17] != 0.0,
+        int(x[18]),
+        x[19] != 0.0,
+        x[20] != 0.0,
+        x[21] != 0.0,
+        x[22] != 0.0,
     )
 
 
@@ -136,6 +145,8 @@ def run_trial(prices, sums, masks, edges, numbers, row, blocks, trades, curve):
         else:
             decision, direction = next_entry(masks, decision, n, rules)
             bar = min(decision + rules.lag, n)
+            if bar == n - 1 and not rules.last_fill:
+                bar = n
             mark_flat(a, close, unmarked, bar, edges, blocks, rules, curve)
             unmarked = bar
             if bar == n:

@@ -38,6 +38,7 @@ from grid.engine.accounts import (
 from grid.engine.lanes import close_range, held_sums
 from grid.engine.tables import between
 
+QUIET = 1e-12  # mean square return below which the rounding of the equity would show in its returns
 NEARLY = 1.0 - 1e-12  # a fall this near to the deepest is looked at exactly
 
 
@@ -76,12 +77,15 @@ def mark_sums(a, close, sums, start, stop, blocks, rules):
     if not least > RUINED * rules.cash:
         return mark_each(a, close, start, stop, blocks, rules)
     now, then = units * close[start], start + 1
+    squares = between(sums, 1, then, stop)
+    if 0.0 < squares < QUIET * (stop - then):
+        return mark_lanes(a, close, start, stop, blocks, rules)
     r = now / before - 1.0
     r2 = r * r
     below = min(r - rules.risk_free_per_bar, 0.0)
     block = np.int64(a[BLOCK])
     blocks[0, block] += r + between(sums, 0, then, stop)
-    blocks[1, block] += r2 + between(sums, 1, then, stop)
+    blocks[1, block] += r2 + squares
     a[SUM3] += r2 * r + between(sums, 2, then, stop)
     a[SUM4] += r2 * r2 + between(sums, 3, then, stop)
     a[DOWNSIDE] += below * below + between(sums, 4, then, stop)

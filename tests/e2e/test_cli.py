@@ -187,7 +187,7 @@ def test_doctor_leaves_nothing_behind(desk: Desk):
 def test_failed_trials_are_rows_and_exit_1(desk: Desk):
     outcome = desk.run("--set", "strategy=mine:Fussy")
     assert outcome.code == 1
-    error = "ValueError: cannot do 15 (mine.py:24 in signals)"
+    error = "ValueError: cannot do 15 (mine.py:25 in signals)"
     assert f"4 trials failed; trial 4: {error}." in outcome.out
     assert f"   failures  4 trials failed; trial 4: {error}\n" in desk.grid("show", "latest").out
     assert desk.grid("show", "latest", "--json").json()["a_failure"] == [4, error]
