@@ -37,7 +37,7 @@ demo: .venv/run    ## a real sweep on a local Ray, from nothing
 	@$(BIN)/grid run examples/demo.yaml --executor ray
 
 test: .venv/dev    ## every test that is not slow
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: .venv/dev  ## the long versions: more random input, longer runs
 	$(BIN)/python -m pytest -m slow
