@@ -1,5 +1,6 @@
 """Addresses of Ray clusters: which kinds there are, and whether somebody is there. Imports no Ray."""
 
+import os
 import re
 import socket
 
@@ -43,7 +44,7 @@ def jobs_address(address: str) -> str:
 
 
 def check_cluster(address: str) -> None:
-    """Raises BadInput when nobody listens at host:port, sooner and in fewer words than Ray does."""
+    """Raises BadInput when nobody listens at host:port, or not Ray, sooner and in fewer words than Ray does."""
     if address in ("auto", "local"):
         return
     host, colon, port = address.rpartition(":")
@@ -52,9 +53,25 @@ def check_cluster(address: str) -> None:
             f"cluster.address {address!r} is none of auto, local and host:port (6379 unless told otherwise)."
         )
     try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER_S).close()
+        with socket.create_connection((host.strip("[]"), int(port)), ANSWER_S) as there:
+            greeted = bool(os.environ.get("RAY_USE_TLS")) or _speaks_grpc(there)
     except (OSError, OverflowError) as error:
         raise BadInput(
             f"cluster.address {address!r} cannot be reached ({getattr(error, 'strerror', None) or error}): start a "
             "cluster there with `ray start --head`, or leave the address out to work on this machine."
         ) from error
+    if not greeted:
+        raise BadInput(
+            f"cluster.address {address!r} is not the port of a Ray cluster: `ray start --head` says which it is, 6379 "
+            "unless told otherwise. The Dashboard's (8265) is for `grid submit SWEEP --address http://HOST:8265`."
+        )
+
+
+def _speaks_grpc(there: socket.socket) -> bool:
+    """Whether the other side answers the greeting of HTTP/2 with its settings, as every gRPC server does at once."""
+    try:
+        there.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+        answer = there.recv(9)
+    except OSError:
+        return False
+    return answer[3:4] == b"\x04"

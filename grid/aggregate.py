@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from grid.ranges import Ranges
 from grid.results import ResultBatch, Summary, join_small, without
 from grid.spec import Objective
-from storage.providers import StorageProvider
 from storage.sessions import CommitRecord, Part, SessionFolder
 
 FLUSH_ROWS = 50_000
@@ -67,8 +66,8 @@ class Progress:
 class Receipt:
     """The aggregator's answer: of the `number` batches that this `writer` was given, the first `committed` are safe.
 
-    commit_seconds: how long each commit took that was made since the last answer. retries: how often this writer's
-    store has tried an operation again, ever.
+    commit_seconds: how long each commit took that was made since the last answer. retries: how often the writer's
+    process has tried an operation on a store again since there is this writer.
     """
 
     writer: str
@@ -97,8 +96,10 @@ class Aggregator:
         objective: Objective,
         keep: int,
         clock: Callable[[], float] = time.monotonic,
+        ledger: Ledger | None = None,
     ) -> None:
-        self.ledger = read_ledger(folder, keep)
+        """ledger: the state to go on from where it is known, else it is read from the commit log."""
+        self.ledger = read_ledger(folder, keep) if ledger is None else ledger
         self.writer = uuid.uuid4().hex
         self._folder = folder
         self._objective = objective
@@ -108,6 +109,7 @@ class Aggregator:
         self._given = 0
         self._since = clock()
         self._commit_seconds: list[float] = []
+        self._retries_before = folder.provider.retries
 
     def fold(self, batch: ResultBatch) -> Receipt:
         """Take a batch in; commits what is pending when there is enough of it or it has waited long enough."""
@@ -137,7 +139,8 @@ class Aggregator:
     def _receipt(self) -> Receipt:
         took, self._commit_seconds = tuple(self._commit_seconds), []
         safe = self._given - len(self._pending)
-        return Receipt(self.writer, self._given, safe, self.ledger.progress(), took, retries_of(self._folder.provider))
+        retries = self._folder.provider.retries - self._retries_before
+        return Receipt(self.writer, self._given, safe, self.ledger.progress(), took, retries)
 
     def _fresh(self) -> list[ResultBatch]:
         """The pending batches without what is done already, by the log or by an earlier one of them."""
@@ -155,8 +158,3 @@ class Aggregator:
         """Another writer has our number: read on from there."""
         for record in self._folder.commits(self.ledger.next_n):
             self.ledger.apply(record)
-
-
-def retries_of(provider: StorageProvider) -> int:
-    """How often a provider has tried an operation again, ever; 0 for one that never does."""
-    return int(getattr(provider, "retries", 0))

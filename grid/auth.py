@@ -9,6 +9,8 @@ from pathlib import Path
 
 from grid.errors import BadInput
 
+DEFAULT = Path("~/.ray/auth_token")
+"""Where Ray puts a token that it makes, and looks for one when told to use any."""
 MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 
 
@@ -29,6 +31,8 @@ def the_token() -> str | None:
     if os.environ.get(TOKEN):
         return os.environ[TOKEN]
     path = os.environ.get(TOKEN_PATH)
+    if not path and os.environ.get(MODE) == "token" and DEFAULT.expanduser().exists():
+        path = str(DEFAULT.expanduser())
     if not path:
         return None
     try:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from grid.session import Session
+from grid.verdict.tried import to_json, tried_by
 from storage.sessions import SessionFolder, SessionStore
 from strategies import Bits
 
@@ -17,14 +18,14 @@ CURVE_POINTS = 2_000
 def finish(session: Session, stopped: bool, seconds: float, stopped_by: str | None = None) -> Session:
     """Write the documents and the final status of a session that has nothing left to do, or was stopped.
 
-    stopped_by: the limit that stopped it, in words.
+    stopped_by: the limit that stopped it, in words. Returns the session, which knows all that by then.
     """
-    done = Session(session.folder)
-    complete = done.ledger.done.total() == done.resolved.plan.total
+    session.catch_up()
+    complete = session.ledger.done.total() == session.resolved.plan.total
     status = "done" if complete else "interrupted" if stopped else "incomplete"
-    summary = done.ledger.summary
+    summary = session.ledger.summary
     if complete:
-        write_leaders(done)
+        write_leaders(session)
     metadata = {
         **session.metadata,
         "status": status,
@@ -37,9 +38,10 @@ def finish(session: Session, stopped: bool, seconds: float, stopped_by: str | No
     }
     session.folder.write_document("metadata.json", metadata)
     if complete:
-        session.folder.create_document("summary.json", _summary(done, metadata))
+        session.folder.create_document("summary.json", _summary(session, metadata))
     SessionStore(session.folder.provider).render_index()
-    return Session(session.folder)
+    session.metadata = metadata
+    return session
 
 
 def write_leaders(session: Session) -> None:
@@ -108,6 +110,8 @@ def _summary(session: Session, metadata: dict[str, Any]) -> dict[str, Any]:
             "datasets": len(metadata["datasets"]),
             "trials": {"count": metadata["trials"]["count"], "ok": metadata["ok"], "failed": metadata["failed"]},
             "seconds": metadata["seconds"],
+            "fingerprint": metadata["fingerprint"],
+            "tried": to_json(tried_by(session)),
             "metrics": {name: row.get(name) for name in names},
         }
     )

@@ -27,11 +27,14 @@ ANSWER_S = 10.0
 POLL_S = 1.0
 LOST_S = 60.0
 """How long the cluster may be silent while a job is followed."""
+END_S = 20.0
+"""How long it may keep back the last output of one that is over: its node may be gone."""
 STOP_WAIT_S = 60
 """How long a driver that was asked to stop may finish and commit what is in flight."""
 DRIVER_CPUS = 1
 STOPPED, NO_CODE = 130, 2
 _SESSION = "session_id"
+_TALKATIVE = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,19 @@ class Jobs:
 
     def send(self, session_id: str, folder: Path, options: list[str]) -> Job:
         """Run the packed sweep in `folder` as that session; the job that does so already, if there is one."""
-        before = [job for job in self.all() if job.session_id == session_id]
-        alive = [job for job in before if not job.over]
-        if alive:
+        before = self._of(session_id)
+        if alive := [job for job in before if not job.over]:
             return alive[-1]
         job_id = session_id if not before else f"{session_id}.{len(before) + 1}"
+        try:
+            self._submit(job_id, session_id, folder, options)
+        except BadInput:
+            if alive := [job for job in self._of(session_id) if not job.over]:
+                return alive[-1]  # the answer was lost on its way, or somebody else was faster
+            raise
+        return self.find(job_id)
+
+    def _submit(self, job_id: str, session_id: str, folder: Path, options: list[str]) -> None:
         python = ["python", "-m", "grid", "run", SWEEP_FILE, "--session-id", session_id, "--address", "auto"]
         variables = {
             JOB_VARIABLE: job_id,
@@ -89,7 +100,9 @@ class Jobs:
                 entrypoint_num_cpus=DRIVER_CPUS,
             )
         )
-        return self.find(job_id)
+
+    def _of(self, session_id: str) -> list[Job]:
+        return [job for job in self.all() if job.session_id == session_id]
 
     def all(self) -> list[Job]:
         """Every sweep that the cluster knows of, the oldest first."""
@@ -119,19 +132,19 @@ class Jobs:
             try:
                 over = over or self.find(job.job_id).over
                 text = self.log(job)
-                heard = time.monotonic()
             except BadInput as error:
-                if over:
+                if time.monotonic() - heard > (END_S if over else LOST_S):
+                    if not over:
+                        raise
                     log.warning("the end of the driver's output cannot be read: %s", error)
                     return
-                if time.monotonic() - heard > LOST_S:
-                    raise
-                text = ""
-            if len(text) > seen:
-                yield text[seen:]
-                seen = len(text)
-            if over:
-                return
+            else:
+                heard = time.monotonic()
+                if len(text) > seen:
+                    yield text[seen:]
+                    seen = len(text)
+                if over:
+                    return
             time.sleep(POLL_S)
 
     def stop(self, job: Job) -> Job:
@@ -191,13 +204,14 @@ def _refusal(address: str, code: int, had_token: bool) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Ray's own words about packages and connections off the terminal."""
-    logger = logging.getLogger("ray")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    levels = {name: logging.getLogger(name).level for name in _TALKATIVE}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def _client(address: str) -> JobSubmissionClient:

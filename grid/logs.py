@@ -34,7 +34,8 @@ class JsonLines(logging.Formatter):
             "session_id": SESSION.get(),
             "message": record.getMessage(),
         }
-        fields |= {name: value for name, value in vars(record).items() if name not in _PLAIN}
+        more = {name: value for name, value in vars(record).items() if name not in _PLAIN}
+        fields |= {name: value for name, value in more.items() if not name.startswith("_")}  # Ray adds some of its own
         if record.exc_info:
             fields["exception"] = self.formatException(record.exc_info)
         return json.dumps(fields, default=str)
@@ -142,6 +143,25 @@ def the_console() -> Console | None:
     """The console that `console` installed, if there is one."""
     found = [h for h in logging.getLogger(LOGGERS[0]).handlers if isinstance(h, Console)]
     return found[0] if found else None
+
+
+def spoken() -> str | None:
+    """How this process writes log lines: json, text, or None where it is no command line and says nothing itself."""
+    there = the_console()
+    return None if there is None else ("json" if there.as_json else "text")
+
+
+def speak(session_id: str, manner: str | None) -> None:
+    """From now on this process, a worker's, writes the session's log lines to stderr as its driver does."""
+    SESSION.set(session_id)
+    if manner is None or the_console() is not None:
+        return
+    handler = Console()
+    handler.setLevel(logging.INFO)
+    handler.setFormatter(JsonLines() if manner == "json" else TextLines())
+    for name in LOGGERS:
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).setLevel(logging.INFO)
 
 
 def json_wanted() -> bool:

@@ -8,7 +8,6 @@ from grid.aggregate import Progress, Receipt
 from grid.telemetry import Telemetry
 
 KERNEL = "grid_kernel_seconds_total"
-STORE_TIER = "store"
 
 
 class Observer:
@@ -41,9 +40,10 @@ class Observer:
             more, self._retries[who] = times - self._retries[who], times
             self._telemetry.record("grid_storage_retries_total", more)
 
-    def read(self, size: int, tier: str = STORE_TIER) -> None:
-        """Bars were read, so many bytes of them."""
-        self._telemetry.record("grid_read_bytes_total", size, tier=tier)
+    def read(self, sizes: Mapping[str, int]) -> None:
+        """Bars were read: bytes of their files by tier."""
+        for tier, size in sizes.items():
+            self._telemetry.record("grid_read_bytes_total", size, tier=tier)
 
     def worked(self, seconds: float) -> None:
         """A unit is done and took a worker so long."""

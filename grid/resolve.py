@@ -6,8 +6,8 @@ same sweep agree on every trial number.
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -25,7 +25,7 @@ from grid.space import Points
 from grid.spec import Sweep
 from grid.windows import bars_per_block, block_edges, nanoseconds
 from storage.environment import default_data_store
-from storage.errors import StorageError
+from storage.errors import BadData, StorageError
 from storage.ohlcv import DatasetInfo, DatasetKey, OhlcvStore, fingerprint
 from storage.providers import StorageProvider, cached_provider_for, provider_for
 from storage.schema import numbers, timestamps
@@ -33,7 +33,7 @@ from storage.timeframes import bars_per_year, nearest, seconds_of
 from strategies import Bars, Strategy
 from strategies.registry import get
 
-ENGINE_VERSION = "1"
+ENGINE_VERSION = "2"
 """Changes whenever the same trial would give different numbers; part of every fingerprint."""
 
 
@@ -78,7 +78,19 @@ class ResolvedSweep:
             raise BadInput(_no_bar(store.describe(key), data.start, self.cut))
         calendar = _calendar(store, key, table, data.calendar)
         bars = bars_of(table, key, calendar)
-        return LoadedBars(bars, bars_per_block(bars.timestamp, self.edges), fingerprint(table, calendar))
+        edges = bars_per_block(bars.timestamp, self.edges)
+        return LoadedBars(bars, edges, fingerprint(table, calendar), dict(store.served))
+
+    def load_same(self, dataset: int, wanted: str) -> "LoadedBars":
+        """`load`, of bars with that fingerprint. Raises BadData for others: rows of both must not be mixed."""
+        loaded = self.load(dataset)
+        if loaded.fingerprint != wanted:
+            raise BadData(
+                f"The bars of {self.datasets[dataset]} in {self.sweep.data.store} are not those that the session was "
+                "begun with: they were replaced, or damaged on the way or in the node's cache (GRID_CACHE_DIR). "
+                "`grid data check` looks at the store's own; nothing was evaluated on them."
+            )
+        return loaded
 
 
 def load_bars(
@@ -138,11 +150,15 @@ def _calendar(store: OhlcvStore, key: DatasetKey, table: pa.Table, given: str | 
 
 @dataclass(frozen=True)
 class LoadedBars:
-    """One dataset in memory: bars, the rows where its blocks begin (int64[blocks + 1]), sha256 of the data."""
+    """One dataset in memory: bars, the rows where its blocks begin (int64[blocks + 1]), sha256 of the data.
+
+    read: bytes of the files that were read for it, by where they were (`store` or `cache`).
+    """
 
     bars: Bars
     edges: NDArray[np.int64]
     fingerprint: str
+    read: Mapping[str, int] = field(default_factory=dict)
 
 
 def resolve(sweep: Sweep) -> ResolvedSweep:
@@ -190,6 +206,8 @@ def session_fingerprint(resolved_sweep: ResolvedSweep, data: list[str]) -> str:
     """sha256 over all that decides the rows: strategy source, space, data, span, execution, blocks, engine."""
     sweep = resolved_sweep.sweep.model_dump(mode="json", exclude={"name", "results", "cluster"})
     sweep["data"].pop("store")
+    for judging in ("walk_forward", "cross_validation"):  # they decide no row
+        sweep["validation"].pop(judging)
     parts = [ENGINE_VERSION, resolved_sweep.strategy.source_hash(), sweep, data]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

@@ -1,6 +1,6 @@
 """A session as its readers see it: what was asked, what came out, and who leads."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -18,20 +18,28 @@ from grid.results import FAILED, decode, result_schema, signed_scores
 from grid.search import points_of, space_of
 from grid.space import Points
 from grid.spec import Sweep
+from grid.trust import refuse_foreign_code
 from storage.errors import NotFound
 from storage.ohlcv import DatasetKey
 from storage.providers import provider_for
 from storage.sessions import Part, SessionFolder, SessionStore
 
 POINTS_AT_ONCE = 1_000_000
+PARTS_KEPT_BYTES = 64_000_000
 
 
 class Session:
     """One session of a results store, running, interrupted or done; reads only what is committed."""
 
-    def __init__(self, folder: SessionFolder) -> None:
+    def __init__(self, folder: SessionFolder, metadata: dict[str, Any] | None = None) -> None:
+        """metadata: the content of metadata.json where it is known, else it is read."""
         self.folder = folder
+        if metadata is not None:
+            self.metadata = metadata
         self._bars: tuple[int, LoadedBars] | None = None
+        self._parts: dict[str, bytes] = {}
+        self._parts_bytes = 0
+        self._leading_points: tuple[int, list[dict[str, Any]]] | None = None
 
     @staticmethod
     def open(session_id: str, store: str = "results") -> "Session":
@@ -60,7 +68,10 @@ class Session:
 
     @cached_property
     def resolved(self) -> ResolvedSweep:
-        """The sweep with its strategy. Raises StrategyError where the strategy is not installed here."""
+        """The sweep with its strategy. Raises StrategyError where the strategy is not installed here, and Refused where
+        its module would be imported only because a remote store names it (`grid/trust.py`).
+        """
+        refuse_foreign_code(self.sweep.strategy, self.folder.provider.uri)
         return reopen(self.sweep, self.datasets)
 
     @cached_property
@@ -74,8 +85,14 @@ class Session:
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The commit log as it was when this object first read it."""
+        """The commit log as it was when this object first read it, or last caught up."""
         return read_ledger(self.folder, max(self.sweep.results.keep_best, 1))
+
+    def catch_up(self) -> None:
+        """Read on in the commit log."""
+        for record in self.folder.commits(self.ledger.next_n):
+            self.ledger.apply(record)
+        self._leading_points = None
 
     @property
     def status(self) -> str:
@@ -98,6 +115,10 @@ class Session:
         table = pa.concat_tables(tables)
         table = table.take(np.argsort(table["trial_id"].to_numpy(), kind="stable"))
         return table if columns is None else table.select(list(columns))
+
+    def parts(self, columns: list[str]) -> Iterator[pa.Table]:
+        """Columns of the committed rows, part by part and in no order, for what need not be in memory at once."""
+        return (self._read(part, columns) for part in self.ledger.parts)
 
     def rows(self, trial_ids: Iterable[int]) -> pa.Table | None:
         """The rows of these trials, in the given order; only the parts that hold them are read. None for no trial."""
@@ -133,10 +154,16 @@ class Session:
         A dataset on which a point has no score (it failed, is NaN, or breaks `require`) counts as the worst possible,
         so a point without a score where `objective.across` looks is not ranked. Ties go to the lower point.
         """
+        if self._leading_points is None or self._leading_points[0] < n:
+            most = max(n, self.sweep.results.keep_best)
+            self._leading_points = most, self._best_points(most)
+        return self._leading_points[1][:n]
+
+    def _best_points(self, n: int) -> list[dict[str, Any]]:
         size = len(self.points)
         leaders: list[tuple[float, int, list[float]]] = []
         for first in range(0, size, POINTS_AT_ONCE):
-            scores = self._scores(first, min(first + POINTS_AT_ONCE, size))
+            scores = self.scores(first, min(first + POINTS_AT_ONCE, size))
             joined = across(scores, self.sweep.objective.across)
             order = np.lexsort((np.arange(len(joined)), -joined))
             best = [i for i in order[:n].tolist() if np.isfinite(joined[i])]
@@ -161,18 +188,18 @@ class Session:
         dataset, point = self.resolved.plan.locate(trial_id)
         if not self.resolved.points.valid(np.array([point]))[0]:
             raise BadInput(f"session {self.id} has no trial {trial_id}: a constraint excludes its parameters.")
-        loaded = self._loaded(dataset)
+        loaded = self.loaded(dataset)
         strategy = self.resolved.strategy(**self.resolved.points[point])
         engine = Engine(loaded.bars, self.sweep.execution, loaded.edges)
         return engine.backtest(strategy.signals(loaded.bars))
 
-    def _loaded(self, dataset: int) -> LoadedBars:
+    def loaded(self, dataset: int) -> LoadedBars:
         """Bars of a dataset; the last one asked for is kept, as leaders are often of one."""
         if self._bars is None or self._bars[0] != dataset:
             self._bars = dataset, self.resolved.load(dataset)
         return self._bars[1]
 
-    def _scores(self, first: int, stop: int) -> NDArray[np.float64]:
+    def scores(self, first: int, stop: int) -> NDArray[np.float64]:
         """Scores, higher is better, of the points [first, stop) on each dataset; NaN where there is none."""
         objective, size = self.sweep.objective, len(self.points)
         metrics = sorted({objective.metric, *_names_in(objective.require)})
@@ -188,7 +215,18 @@ class Session:
         return scores
 
     def _read(self, part: Part, columns: list[str] | None) -> pa.Table:
-        return decode(self.folder.read_part(part), columns)
+        return decode(self._content(part), columns)
+
+    def _content(self, part: Part) -> bytes:
+        """A part never changes: those read last are kept, as a command often wants them again."""
+        data = self._parts.pop(part.path, b"")
+        if not data:
+            data = self.folder.read_part(part)
+            self._parts_bytes += len(data)
+        self._parts[part.path] = data
+        while self._parts_bytes > PARTS_KEPT_BYTES:
+            self._parts_bytes -= len(self._parts.pop(next(iter(self._parts))))
+        return data
 
 
 def across(scores: NDArray[np.float64], how: str) -> NDArray[np.float64]:

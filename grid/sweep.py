@@ -19,7 +19,7 @@ from grid.account import Account, Limits
 from grid.aggregate import Aggregator, Progress, Receipt
 from grid.auth import use_token
 from grid.budget import cpus_here
-from grid.documents import finish
+from grid.documents import finish, plain
 from grid.errors import BadInput, Refused, nearest
 from grid.evaluate import Evaluator
 from grid.heartbeat import Heartbeat, read_beat, refuse_second_driver
@@ -57,19 +57,28 @@ class Watch:
 
 @dataclass(frozen=True)
 class Work:
-    """What an executor is given: the resolved sweep, the session's folder, how to cut units, and whom to tell what
-    it holds (`account`) and what happens (`observer`).
+    """What an executor is given: the resolved sweep, the session to go on with, how to cut units, and whom to tell
+    what it holds (`account`) and what happens (`observer`).
     """
 
     resolved: ResolvedSweep
-    folder: SessionFolder
+    session: Session
     pace: Pace
     account: Account
     observer: Observer
 
+    @property
+    def folder(self) -> SessionFolder:
+        return self.session.folder
+
+    def fingerprint(self, dataset: int) -> str:
+        """Of the bars that the session was begun with."""
+        return str(self.session.metadata["datasets"][dataset]["fingerprint"])
+
     def aggregator(self) -> Aggregator:
+        """One in this process; it goes on with the ledger that the session has read."""
         sweep = self.resolved.sweep
-        return Aggregator(self.folder, sweep.objective, max(sweep.results.keep_best, 1))
+        return Aggregator(self.folder, sweep.objective, max(sweep.results.keep_best, 1), ledger=self.session.ledger)
 
 
 def run(
@@ -133,18 +142,28 @@ def begin_or_reopen(
 ) -> Session:
     """A new session, or the one that has this id already: a job that is started again finds its own.
 
-    Raises Refused when that one is of another sweep, or has a driver that lives (unless `force`).
+    Raises Refused when that one is of another sweep, or has a driver that lives (unless `force`), and BadInput, before
+    anything is written, where the cluster that the sweep names does not let us in.
     """
+    _check_entrance(resolved.sweep.cluster.address)
     if session_id is None:
-        return Session(begin(resolved, rehearsal))
+        return begin(resolved, rehearsal)
     folder = SessionFolder(provider_for(resolved.sweep.results.store), session_id)
     if not folder.begun():
-        return Session(begin(resolved, rehearsal, session_id))
+        return begin(resolved, rehearsal, session_id)
     if not force:
         refuse_second_driver(folder)
     session = Session(folder)
     check_same(session, resolved, rehearsal)
     return session
+
+
+def _check_entrance(address: str | None) -> None:
+    if address is not None:
+        use_token()
+        from grid.cluster.connect import check_entrance
+
+        check_entrance(address)
 
 
 def new_session_id(name: str) -> str:
@@ -154,7 +173,7 @@ def new_session_id(name: str) -> str:
     return f"{now:%Y%m%d-%H%M%S}{now.microsecond // 1000:03d}-{slug}-{secrets.token_hex(2)}"
 
 
-def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None = None) -> SessionFolder:
+def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None = None) -> Session:
     """Announce a session and write its metadata; one that was announced and never begun is begun now."""
     sweep, now = resolved.sweep, datetime.now(UTC)
     session_id = session_id or new_session_id(sweep.name)
@@ -168,8 +187,7 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None 
     }
     count = resolved.plan.count()
     folder = SessionStore(provider_for(sweep.results.store)).announce(session_id, entry, again=True)
-    folder.write_document(
-        "metadata.json",
+    metadata = plain(
         {
             **entry,
             "name": sweep.name,
@@ -188,9 +206,10 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None 
                 "python": platform.python_version(),
                 "cpus": os.cpu_count(),
             },
-        },
+        }
     )
-    return folder
+    folder.write_document("metadata.json", metadata)
+    return Session(folder, metadata)
 
 
 def carry_on(session: Session, resolved: ResolvedSweep, executor: str, watch: Watch, unit_size: int | None) -> Session:
@@ -204,7 +223,7 @@ def carry_on(session: Session, resolved: ResolvedSweep, executor: str, watch: Wa
     )
     account = Account(watch.limits, resolved.sweep.cluster.price_per_cpu_hour)
     observer = Observer(watch.telemetry, resolved.sweep.strategy, account, session.ledger.progress())
-    work = Work(resolved, session.folder, pace, account, observer)
+    work = Work(resolved, session, pace, account, observer)
     executor = choose(executor, session, resolved)
     asked = watch.stopping
     watch = replace(watch, stopping=lambda: asked() or account.over() is not None)
@@ -245,8 +264,8 @@ def run_serial(work: Work, watch: Watch) -> None:
             if watch.stopping():
                 break
             if loaded is None or loaded[0] != unit.dataset:
-                loaded = unit.dataset, work.resolved.load(unit.dataset)
-                tell.read(work.resolved.bytes_of(unit.dataset))
+                loaded = unit.dataset, work.resolved.load_same(unit.dataset, work.fingerprint(unit.dataset))
+                tell.read(loaded[1].read)
             began = time.perf_counter()
             tell.attempts({"first": number})
             batch = evaluator.evaluate(unit, loaded[1])
@@ -287,7 +306,12 @@ def choose(executor: str, session: Session, resolved: ResolvedSweep) -> str:
     cpus = resolved.sweep.cluster.cpus or cpus_here()
     trials = left * metadata["trials"]["count"] / max(metadata["trials"]["numbers"], 1)
     seconds = trials * sum(d["seconds_per_trial"] for d in metadata["datasets"]) / len(metadata["datasets"])
-    return "serial" if seconds < RAY_START_S + seconds / cpus else "ray"
+    return sooner(seconds, cpus)
+
+
+def sooner(cpu_seconds: float, cpus: int) -> str:
+    """Where so much work is done sooner: serial, or on a Ray that has to be started."""
+    return "serial" if cpu_seconds < RAY_START_S + cpu_seconds / cpus else "ray"
 
 
 def _sweep_of(given: Sweep | Mapping[str, Any] | str | Path) -> Sweep:

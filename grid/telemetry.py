@@ -47,7 +47,12 @@ TABLE = (
     Metric("grid_cpus", "gauge", "CPUs that the sweep holds."),
     Metric("grid_efficiency_ratio", "gauge", "Kernel seconds over CPU seconds held, since the driver started."),
     Metric("grid_queue_depth", "gauge", "Units sent or waiting to be tried again, finished ones excluded."),
-    Metric("grid_read_bytes_total", "counter", "Bytes of bars read, by tier: store (what the sweep names).", ("tier",)),
+    Metric(
+        "grid_read_bytes_total",
+        "counter",
+        "Bytes of the files of bars read, by tier: store, or cache (the node's).",
+        ("tier",),
+    ),
     Metric("grid_commit_seconds", "histogram", "How long a commit took, parts and record."),
     Metric("grid_storage_retries_total", "counter", "Storage operations that were tried again."),
     Metric("grid_heartbeat_timestamp_seconds", "gauge", "When the driver last wrote its heartbeat, Unix time."),

@@ -1,6 +1,7 @@
 """Bars at rest: `{SYMBOL}/{TIMEFRAME}/{YEAR}.parquet` in any provider, Arrow tables in and out."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -11,8 +12,8 @@ import pyarrow as pa
 
 from storage.errors import BadData, NotFound, StorageError
 from storage.gaps import Gap, GapReport, find_gaps
-from storage.parquet import read_facts, read_footer, read_table, size_of, to_parquet
-from storage.providers import StorageProvider
+from storage.parquet import FileFacts, decode, facts_of, of_arrow, read_facts, read_stated, to_arrow, to_parquet
+from storage.providers import CachedProvider, ObjectTag, StorageProvider
 from storage.schema import NS, OHLCV_SCHEMA, Problem, check_table, fingerprint, problems, timestamps, years_of
 from storage.timeframes import calendar_of, folder_of, nearest, seconds_of, symbol_of
 
@@ -29,6 +30,8 @@ __all__ = [
 ]
 
 ADJUSTED = ("yes", "no", "unknown")
+STORE, CACHE = "store", "cache"
+"""Where bars came from: the store itself, or the node's copy."""
 _FILE = re.compile(r"([^/]+)/([^/]+)/(\d{4})\.parquet")
 
 
@@ -66,6 +69,13 @@ class DatasetInfo:
     adjusted: str | None
 
 
+@dataclass(frozen=True)
+class _File:
+    year: int
+    path: str
+    tag: ObjectTag
+
+
 class OhlcvStore:
     """Datasets of bars in a provider.
 
@@ -76,6 +86,8 @@ class OhlcvStore:
 
     def __init__(self, provider: StorageProvider) -> None:
         self.provider = provider
+        self.served: Counter[str] = Counter()
+        """Bytes of the files that were read through this object, by STORE or CACHE."""
 
     def datasets(self) -> list[DatasetKey]:
         """All datasets, sorted. Files outside the layout are passed over; see `strays`."""
@@ -91,23 +103,23 @@ class OhlcvStore:
 
     def describe(self, key: DatasetKey) -> DatasetInfo:
         """Counts and span, without reading prices. Raises `NotFound`, and `BadData` for a damaged file."""
-        paths = self._paths(key)
-        files = [read_facts(self.provider, path) for path in paths.values()]
+        found = self._files(key)
+        files = [self._facts(key, file) for file in found]
         stated = _agreed((file.stated for file in files), self._where(key.folder))
         return DatasetInfo(
             key=key,
-            years=tuple(paths),
+            years=tuple(file.year for file in found),
             rows=sum(file.rows for file in files),
             first=files[0].first,
             last=files[-1].last,
-            bytes=sum(file.size for file in files),
+            bytes=sum(file.tag.size for file in found),
             calendar=stated.get("calendar"),
             adjusted=stated.get("adjusted"),
         )
 
     def calendar(self, key: DatasetKey) -> str | None:
         """The calendar stated at import; None if the files state none, and the caller has to."""
-        return self._stated(self._paths(key).values()).get("calendar")
+        return self._stated(key, self._files(key)).get("calendar")
 
     def read(self, key: DatasetKey, start: date | None = None, end: date | None = None) -> pa.Table:
         """The bars of [start, end) UTC, checked, as one chunk a column; a span without bars gives no rows.
@@ -116,7 +128,7 @@ class OhlcvStore:
         `OHLCV_SCHEMA`, with what the files state of b"calendar" and b"adjusted" as metadata.
         Raises `NotFound` for an unknown dataset, `BadData` for a broken file, `StorageError` if start >= end.
         """
-        tables = [self._file(key, year, path) for year, path in self._between(key, start, end).items()]
+        tables = [self._table(key, file) for file in self._between(key, start, end)]
         stated = _agreed((table.schema.metadata for table in tables), self._where(key.folder))
         bare = [table.replace_schema_metadata(None) for table in tables]
         whole = pa.concat_tables(bare) if bare else OHLCV_SCHEMA.empty_table()
@@ -124,7 +136,7 @@ class OhlcvStore:
 
     def bytes_of(self, key: DatasetKey, start: date | None = None, end: date | None = None) -> int:
         """Size of the files that a read of the span opens."""
-        return sum(size_of(self.provider, path) for path in self._between(key, start, end).values())
+        return sum(file.tag.size for file in self._between(key, start, end))
 
     def gaps(
         self, key: DatasetKey, start: date | None = None, end: date | None = None, calendar: str | None = None
@@ -143,11 +155,11 @@ class OhlcvStore:
 
     def problems(self, key: DatasetKey, limit: int = 100) -> list[Problem]:
         """Every broken rule in the dataset's files, at most `limit` a file; empty for a good dataset."""
-        paths = self._paths(key)
-        found = [problem for year, path in paths.items() for problem in self._file_problems(key, year, path, limit)]
+        files = self._files(key)
+        found = [problem for file in files for problem in self._file_problems(key, file, limit)]
         if not found:
             try:
-                self._stated(paths.values())
+                self._stated(key, files)
             except BadData as error:
                 found.append(Problem(self._where(key.folder), key.symbol, None, str(error).rstrip(".")))
         return found
@@ -198,13 +210,13 @@ class OhlcvStore:
 
     def _refuse_clash(self, key: DatasetKey, new: Sequence[int], stated: Mapping[str, str], replace: bool) -> None:
         present = self._present(key)
-        taken = [] if replace else sorted(set(new) & set(present))
+        taken = [] if replace else sorted(set(new) & {file.year for file in present})
         if taken:
             raise StorageError(
                 f"{self._where(key.folder)} already holds {', '.join(map(str, taken))}; nothing was written. "
                 "Ask for these years to be replaced if that is meant."
             )
-        kept = self._stated(path for year, path in present.items() if year not in new)
+        kept = self._stated(key, [file for file in present if file.year not in new])
         for name, value in kept.items():
             if value != stated[name]:
                 raise BadData(
@@ -212,12 +224,12 @@ class OhlcvStore:
                     f"not {stated[name]}; a dataset has one."
                 )
 
-    def _present(self, key: DatasetKey) -> dict[int, str]:
+    def _present(self, key: DatasetKey) -> list[_File]:
         """Files by year, ascending."""
-        found = [(path, _FILE.fullmatch(path)) for path in self.provider.list(key.folder)]
-        return {int(match[3]): path for path, match in found if match}
+        found = [(_FILE.fullmatch(path), path, tag) for path, tag in self.provider.tags(key.folder).items()]
+        return [_File(int(match[3]), path, tag) for match, path, tag in found if match]
 
-    def _paths(self, key: DatasetKey) -> dict[int, str]:
+    def _files(self, key: DatasetKey) -> list[_File]:
         present = self._present(key)
         if not present:
             raise NotFound(f"There is no dataset {key} in {self.provider.uri}{self._hint(key)}")
@@ -230,34 +242,52 @@ class OhlcvStore:
             return f"; {key.symbol} has {' '.join(same)}."
         return nearest(key.symbol, sorted({other.symbol for other in known})) if known else ", which holds none."
 
-    def _between(self, key: DatasetKey, start: date | None, end: date | None) -> dict[int, str]:
+    def _between(self, key: DatasetKey, start: date | None, end: date | None) -> list[_File]:
         if start is not None and end is not None and _instant(start) >= _instant(end):
             raise StorageError(f"The span [{start}, {end}) of {key} is empty; start must be before end.")
         first = _utc(start).year if start is not None else 0
         last = _utc(end).year if end is not None else 9_999
-        return {year: path for year, path in self._paths(key).items() if first <= year <= last}
+        return [file for file in self._files(key) if first <= file.year <= last]
 
-    def _file(self, key: DatasetKey, year: int, path: str) -> pa.Table:
-        table = read_table(self.provider, path)
-        check_table(table, self._where(path))
-        misplaced = _misplaced(table, key, year)
+    def _table(self, key: DatasetKey, file: _File) -> pa.Table:
+        """The bars of a file; the node's cache keeps them checked and decoded."""
+        if not isinstance(self.provider, CachedProvider):
+            self.served[STORE] += file.tag.size
+            return self._checked(key, file, self.provider.read(file.path))
+        content, was_there = self.provider.derived(
+            file.path, file.tag, lambda data: to_arrow(self._checked(key, file, data))
+        )
+        self.served[CACHE if was_there else STORE] += file.tag.size
+        return of_arrow(content)
+
+    def _checked(self, key: DatasetKey, file: _File, data: bytes) -> pa.Table:
+        table = decode(data, self._where(file.path))
+        check_table(table, self._where(file.path))
+        misplaced = _misplaced(table, key, file.year)
         if misplaced:
-            raise BadData(f"{self._where(path)}: {misplaced}.")
+            raise BadData(f"{self._where(file.path)}: {misplaced}.")
         return table
 
-    def _file_problems(self, key: DatasetKey, year: int, path: str, limit: int) -> list[Problem]:
+    def _facts(self, key: DatasetKey, file: _File) -> FileFacts:
+        if isinstance(self.provider, CachedProvider):  # a part of an object would be fetched as a whole, too
+            return facts_of(self._table(key, file))
+        return read_facts(self.provider, file.path)
+
+    def _file_problems(self, key: DatasetKey, file: _File, limit: int) -> list[Problem]:
+        where = self._where(file.path)
         try:
-            table = read_table(self.provider, path)
-            found = problems(table, self._where(path), limit=limit)
-            misplaced = None if found else _misplaced(table, key, year)
+            table = decode(self.provider.read(file.path), where)
+            found = problems(table, where, limit=limit)
+            misplaced = None if found else _misplaced(table, key, file.year)
         except BadData as error:
             found, misplaced = [], str(error).rstrip(".")
-        return [Problem(self._where(path), key.symbol, None, misplaced)] if misplaced else found
+        return [Problem(where, key.symbol, None, misplaced)] if misplaced else found
 
-    def _stated(self, paths: Iterable[str]) -> dict[str, str]:
+    def _stated(self, key: DatasetKey, files: Iterable[_File]) -> dict[str, str]:
         """What the files state of calendar and adjusted, without what none states."""
-        footers = {path: read_footer(self.provider, path)[1] for path in paths}
-        return _agreed(footers.values(), self._where(next(iter(footers), "").rpartition("/")[0]))
+        if isinstance(self.provider, CachedProvider):
+            return _agreed((self._facts(key, file).stated for file in files), self._where(key.folder))
+        return _agreed((read_stated(self.provider, file.path) for file in files), self._where(key.folder))
 
     def _where(self, path: str) -> str:
         return f"{self.provider.uri}/{path}"
@@ -290,6 +320,9 @@ def _misplaced(table: pa.Table, key: DatasetKey, year: int) -> str | None:
         return "the file holds no bars; a file of the store has at least one"
     if _key_in(table) != key:
         return f"the rows are of {_key_in(table)}, but the folder is that of {key}"
+    ends = years_of(table.slice(0, 1))[0], years_of(table.slice(table.num_rows - 1))[0]
+    if ends == (year, year):  # the rows are in order, as has been checked
+        return None
     years = years_of(table)
     wrong = np.flatnonzero(years != year)
     return f"row {wrong[0] + 1} is of {years[wrong[0]]}, but the file is that of {year}" if len(wrong) else None

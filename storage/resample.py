@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from storage.errors import BadData
-from storage.schema import NS, OHLCV_SCHEMA, arrays_of, check_table, when
+from storage.schema import NS, OHLCV_SCHEMA, arrays_of, check_table, timestamps, when
 from storage.timeframes import DAY_S, seconds_of
 
 Instants = npt.NDArray[np.int64]
@@ -45,6 +45,21 @@ def resample(table: pa.Table, timeframe: str) -> pa.Table:
         "volume": np.add.reduceat(columns["volume"], first),
     }
     return pa.table(bars, schema=OHLCV_SCHEMA.with_metadata(table.schema.metadata))
+
+
+def cut_short(finer: pa.Table, coarser: pa.Table, closed_days: float = 0) -> list[int]:
+    """The first and last bars of `coarser` (nanoseconds) that begin before the data of `finer`, or end after them.
+
+    closed_days: at the end of a week, on which the market does not trade; of days it does, only whole ones are judged.
+    """
+    step, target = (seconds_of(table.column("timeframe")[0].as_py()) * NS for table in (finer, coarser))
+    if closed_days and target <= DAY_S * NS:
+        return []
+    fine, coarse = timestamps(finer), timestamps(coarser)
+    ends = [coarse[0]] if coarse[0] < fine[0] else []
+    if coarse[-1] + target > fine[-1] + step + closed_days * DAY_S * NS:
+        ends.append(coarse[-1])
+    return sorted({int(bucket) for bucket in ends})
 
 
 def _refuse_straddling(times: Instants, opens: Instants, step: int, target: int, told: str) -> None:

@@ -22,6 +22,7 @@ LOG = "driver.log"
 LATEST = "latest"
 INCOMPLETE = "incomplete"
 DAMAGED = "damaged"
+_INDEX_SEAL = b', "sha256": "'
 AT_ONCE = 16
 """Reads under way at once, where many sessions are looked at."""
 
@@ -130,6 +131,12 @@ class SessionFolder:
             yield record
             n += 1
 
+    def commit_numbers(self) -> list[int]:
+        """The numbers of all records that are there, ascending; one LIST."""
+        paths = self.provider.list(self._path("commits"))
+        found = [re.fullmatch(r"(\d{10})\.json", path.rpartition("/")[2]) for path in paths]
+        return sorted(int(match[1]) for match in found if match)
+
     def write_document(self, name: str, content: Any) -> None:
         """Put a JSON document (`metadata.json`, ...) into the session's folder, replacing it."""
         self.provider.write(self._path(name), encode_json(content))
@@ -198,12 +205,13 @@ class SessionStore:
         what = f"{len(found)} sessions begin with {session_id!r}" if found else f"There is no session {session_id!r}"
         raise NotFound(f"{what} in {self.provider.uri}; `grid ls` lists the {len(ids)} that are there.")
 
-    def entries(self) -> list[dict[str, Any]]:
+    def entries(self, newest: int | None = None) -> list[dict[str, Any]]:
         """What is known of each session, by id; those that are not done have the status `incomplete` or `damaged`.
 
-        Costs a listing, `index.json`, and a read or two of each session that is not done or not in it.
+        newest: only the last so many. Costs a listing, `index.json`, and a read or two of each of these sessions that
+        is not done or not in it.
         """
-        return list(self._entries(self._indexed() or {}).values())
+        return list(self._entries(self.indexed() or {}, newest).values())
 
     def render_index(self) -> None:
         """Bring `index.json`, the view of all sessions for older readers, up to the catalog and the summaries.
@@ -211,10 +219,10 @@ class SessionStore:
         Of several renderers the last one sees all that was announced or summarised before the others began: each
         looks again after it has written, and writes again when there is more.
         """
-        shown = self._indexed()
+        shown = self.indexed()
         while shown != (entries := self._entries(shown or {})):
             listed = list(entries.values())
-            self.provider.write(INDEX, encode_json({"sessions": listed, "sha256": _digest(listed)}))
+            self.provider.write(INDEX, _encoded_index(listed))
             shown = entries
 
     def _is_there(self, session_id: str) -> bool:
@@ -226,23 +234,26 @@ class SessionStore:
             return False
         return True
 
-    def _indexed(self) -> dict[str, dict[str, Any]] | None:
-        """The sessions in `index.json`; None where it is absent, or not as it was written here."""
+    def indexed(self) -> dict[str, dict[str, Any]] | None:
+        """By id, the sessions in `index.json`; None where it is absent, or not as it was written here."""
         try:
-            content = json.loads(self.provider.read(INDEX))
-            intact = content["sha256"] == _digest(content["sessions"])
-            return {entry["session_id"]: entry for entry in content["sessions"]} if intact else None
-        except (NotFound, ValueError, KeyError, TypeError):
+            listed = _decoded_index(self.provider.read(INDEX))
+        except NotFound:
             return None
+        return None if listed is None else {entry["session_id"]: entry for entry in listed}
 
-    def _entries(self, known: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """All sessions; those in `known` that are done never change, and of the others only the summary is read."""
-        ids = self.ids()
+    def _entries(self, known: dict[str, dict[str, Any]], newest: int | None = None) -> dict[str, dict[str, Any]]:
+        """The sessions; those in `known` that are done never change, and of the others only the summary is read."""
+        ids = self.ids() if newest is None else self.ids()[-newest:]
         final = {session_id for session_id, entry in known.items() if entry["status"] not in (INCOMPLETE, DAMAGED)}
         missing = [session_id for session_id in ids if session_id not in final]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             read = dict(zip(missing, pool.map(lambda s: self._entry(s, known.get(s)), missing), strict=True))
         return {session_id: read.get(session_id) or known[session_id] for session_id in ids}
+
+    def entry(self, session_id: str) -> dict[str, Any]:
+        """What is known of one session, from its own files."""
+        return self._entry(session_id, None)
 
     def _entry(self, session_id: str, known: dict[str, Any] | None) -> dict[str, Any]:
         entry = {"session_id": session_id, "status": INCOMPLETE, "metrics": {}}
@@ -273,8 +284,20 @@ def _parsed(data: bytes, what: str) -> Any:
         raise BadData(f"{what} is not JSON ({error}); restore it from a backup.") from error
 
 
-def _digest(entries: list[dict[str, Any]]) -> str:
-    return hashlib.sha256(json.dumps(entries, sort_keys=True, allow_nan=False).encode()).hexdigest()
+def _encoded_index(entries: list[dict[str, Any]]) -> bytes:
+    """A line an entry, and the sha256 of all before it at the end: it is checked without being written again."""
+    lines = ",\n".join(json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in entries)
+    body = f'{{"sessions": [\n{lines}\n]'.encode()
+    return body + _INDEX_SEAL + f'{hashlib.sha256(body).hexdigest()}"}}\n'.encode()
+
+
+def _decoded_index(data: bytes) -> list[dict[str, Any]] | None:
+    """The entries; None where the content is not as `_encoded_index` wrote it."""
+    body, _, seal = data.rpartition(_INDEX_SEAL)
+    if seal != f'{hashlib.sha256(body).hexdigest()}"}}\n'.encode():
+        return None
+    entries: list[dict[str, Any]] = json.loads(body + b"}")["sessions"]
+    return entries
 
 
 def _sealed(body: dict[str, Any]) -> bytes:

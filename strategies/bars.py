@@ -9,10 +9,11 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from strategies import kernels
+from strategies import kernels, profile
 from strategies.bits import Row, read_only
 from strategies.cache import RowCache, frozen
 from strategies.errors import StrategyError
+from strategies.higher import HigherBars, higher_bars
 
 T = TypeVar("T")
 
@@ -112,6 +113,17 @@ class Bars:
         key = ("std", n, of)
         return self.cached(key, lambda: kernels.moving_std(self.column(of), self.sma(n, of), window(n)))
 
+    def zscore(self, n: int, of: str = "close") -> Row:
+        """Distance from the average in population standard deviations; from bar n - 1, NaN where there is none."""
+        return self.cached(("zscore", n, of), lambda: kernels.zscore(self.column(of), self.sma(n, of), self.std(n, of)))
+
+    def vwap(self, n: int) -> Row:
+        """Average of (high + low + close) / 3 over the last n bars, weighted by volume; from bar n - 1.
+
+        NaN where nothing was traded.
+        """
+        return self.cached(("vwap", n), lambda: self._vwap(window(n)))
+
     def bollinger(self, n: int, k: float, of: str = "close") -> tuple[Row, Row, Row]:
         """`(upper, middle, lower)`: the average, and k population standard deviations to either side."""
         return self.cached(("bollinger", n, k, of), lambda: self._bollinger(n, k, of))
@@ -189,7 +201,8 @@ class Bars:
         The range of the window (highs and lows, or bodies where `wicks` is false) is cut into `bins` equal
         bins, and the volume of each bar spread evenly over its own range. above: float64[len, bins], the
         volume at or above the lower edge of each bin, so that above[:, 0] is the whole; low: the lowest edge;
-        width: of one bin. NaN where the window has no range.
+        width: of one bin. NaN where the window has no range. Sums are exact, but for a rounding of each bar's
+        share to about n x 2^-62 of the window's largest volume.
         """
         key = ("volume_profile", n, bins, wicks)
         return self.cached(key, lambda: self._volume_profile(window(n), window(bins), wicks))
@@ -203,10 +216,24 @@ class Bars:
         key = ("volume_zone", n, percentile, bins, wicks)
         return self.cached(key, lambda: self._volume_zone(n, fraction(percentile), bins, wicks))
 
+    def at(self, timeframe: str) -> HigherBars:
+        """The same bars in a coarser timeframe, such as 1D, and how to bring a row of it back without look-ahead.
+
+        `day = bars.at("1D")`; `above(bars.close, day.align(day.bars.sma(20)))`. Raises StrategyError unless the
+        timeframe is a longer multiple of the bars' own.
+        """
+        return self.cached(("at", timeframe), lambda: higher_bars(self, timeframe))
+
     def _prefix(self, of: str) -> tuple[Row, Row, NDArray[np.int64]]:
         sums: tuple[Row, Row, NDArray[np.int64]]
         sums = self.cached(("prefix", of), lambda: kernels.prefix_sums(self.column(of)))
         return sums
+
+    def _vwap(self, n: int) -> Row:
+        traded = (self.high + self.low + self.close) / 3.0 * self.volume
+        mean, volume = _mean(traded, n), self.sma(n, of="volume")
+        average: Row = np.divide(mean, volume, out=np.full(len(self), np.nan), where=volume > 0.0)
+        return average
 
     def _bollinger(self, n: int, k: float, of: str) -> tuple[Row, Row, Row]:
         middle, spread = self.sma(n, of), k * self.std(n, of)
@@ -236,14 +263,44 @@ class Bars:
         return np.where(np.isnan(d), np.nan, k), d
 
     def _volume_profile(self, n: int, bins: int, wicks: bool) -> tuple[Row, Row, Row]:
-        top, bottom = (self.high, self.low) if wicks else self._bodies()
-        profile: tuple[Row, Row, Row] = kernels.volume_profile(top, bottom, self.volume, n, bins)
-        return profile
+        low, width = self._profile_range(n, bins, wicks)
+        return self._profile_rows(n, bins, wicks, (0, len(self))), low, width
 
     def _volume_zone(self, n: int, share: float, bins: int, wicks: bool) -> Row:
-        above, low, width = self.volume_profile(n, bins, wicks)
-        resistance: Row = kernels.zone(above, low, width, share)
+        """From the profile that several shares have in common, or chunk by chunk where it would be a large one."""
+        resistance = np.empty(len(self))
+        if 8 * len(self) * window(bins) <= self.cache_bytes // 4:
+            profile.zone(*self.volume_profile(n, bins, wicks), share, resistance)
+            return resistance
+        low, width = self._profile_range(window(n), bins, wicks)
+        for start in range(0, len(self), profile.CHUNK):
+            part = slice(start, min(start + profile.CHUNK, len(self)))
+            above = self._profile_rows(n, bins, wicks, (part.start, part.stop))
+            profile.zone(above, low[part], width[part], share, resistance[part])
         return resistance
+
+    def _profile_range(self, n: int, bins: int, wicks: bool) -> tuple[Row, Row]:
+        """The lowest edge and the width of a bin; NaN where there is no range."""
+        high, low = self._profile_extremes(n, wicks)
+        width = (high - low) / bins
+        return low, read_only(np.where((high > low) & np.isfinite(width), width, np.nan))
+
+    def _profile_rows(self, n: int, bins: int, wicks: bool, span: tuple[int, int]) -> Row:
+        """float64[stop - start, bins] of the bars of `span` = (start, stop), which need not begin at bar 0."""
+        above = np.empty((span[1] - span[0], bins))
+        top, bottom = (self.high, self.low) if wicks else self._bodies()
+        columns = (top, bottom, self.volume)
+        extremes = (*self._profile_extremes(n, wicks), self.previous_highest(n, of="volume"))
+        unit = 2.0 ** (62 - (n - 1).bit_length())
+        profile.volume_profile(columns, extremes, n, unit, span, above)
+        return read_only(above)
+
+    def _profile_extremes(self, n: int, wicks: bool) -> tuple[Row, Row]:
+        if wicks:
+            return self.previous_highest(n), self.previous_lowest(n)
+        top, bottom = self._bodies()
+        key = ("previous bodies", n)
+        return self.cached(key, lambda: (kernels.extreme(top, n, 1.0, 1), kernels.extreme(bottom, n, -1.0, 1)))
 
     def _bodies(self) -> tuple[Row, Row]:
         both = self.open, self.close

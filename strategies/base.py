@@ -46,6 +46,8 @@ class Signals:
     def normalised(self, n: int) -> Signals:
         """The same with every mask a Bits of `n` bars. Raises SignalError naming the field that is wrong."""
         self._check_numbers()
+        if self._all_bits(n):
+            return self
         return Signals(
             _bits("entries", self.entries, n),
             _bits("exits", self.exits, n),
@@ -57,6 +59,12 @@ class Signals:
             self.trailing_stop,
             self.cooldown,
         )
+
+    def _all_bits(self, n: int) -> bool:
+        for mask in (self.entries, self.exits, self.short_entries, self.short_exits):
+            if not isinstance(mask, Bits) or mask.n != n:
+                return False
+        return True
 
     def _check_numbers(self) -> None:
         if self.hold is not None:

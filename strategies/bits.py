@@ -198,6 +198,10 @@ def read_only(values: ArrayLike) -> Row:
 
     Kernels are compiled for read-only arrays alone: a writable one would compile a second copy of each.
     """
+    if type(values) is np.ndarray and values.dtype == np.float64 and values.ndim == 1:
+        flags = values.flags
+        if flags.c_contiguous and not flags.writeable:
+            return values
     row = np.ascontiguousarray(values, dtype=np.float64)
     if row.flags.writeable:
         row = row.view()
@@ -219,6 +223,8 @@ def _operand(value: ArrayLike) -> Row | float:
     if isinstance(value, (int, float)):
         return float(value)
     row = read_only(value)
+    if row is value and row.ndim == 1:
+        return row
     if row.ndim == 1 and np.ndim(value) == 1:
         return row
     if np.ndim(value) == 0:
@@ -319,9 +325,12 @@ def _cross(a, b, up, down):  # type: ignore[no-untyped-def]
     full = a.size // 64
     for w in range(full):
         i = np.uint64(w) << np.uint64(6)
-        not_above, not_below = _LE(a, b, i), _GE(a, b, i)
-        up[w] = _GT(a, b, i) & ((not_above << one) | was_not_above)
-        down[w] = _LT(a, b, i) & ((not_below << one) | was_not_below)
+        over, under = _GT(a, b, i), _LT(a, b, i)
+        not_above, not_below = under, over
+        if over | under != _ALL:  # somewhere the rows are equal, or not both defined
+            not_above, not_below = _LE(a, b, i), _GE(a, b, i)
+        up[w] = over & ((not_above << one) | was_not_above)
+        down[w] = under & ((not_below << one) | was_not_below)
         was_not_above, was_not_below = not_above >> top, not_below >> top
     if a.size > full * 64:
         up_bits, down_bits = np.uint64(0), np.uint64(0)

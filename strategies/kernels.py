@@ -113,6 +113,16 @@ def moving_std(x, mean, n):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def zscore(x, mean, deviation):  # type: ignore[no-untyped-def]
+    """Distance of x from the mean in deviations; NaN where the deviation is 0."""
+    out = np.full(x.size, np.nan)
+    for i in range(x.size):
+        if deviation[i] > 0.0:
+            out[i] = (x[i] - mean[i]) / deviation[i]
+    return out
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def ema(x, n, start):  # type: ignore[no-untyped-def]
     """Exponential average from the mean of the n bars ending `start` bars after the first finite one."""
     out = np.full(x.size, np.nan)
@@ -248,68 +258,4 @@ def rate_of_change(x, n):  # type: ignore[no-untyped-def]
     for i in range(n, x.size):
         if x[i - n] != 0.0:
             out[i] = 100.0 * (x[i] / x[i - n] - 1.0)
-    return out
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def volume_profile(top, bottom, volume, n, bins):  # type: ignore[no-untyped-def]
-    """(above, low, width) of the n bars before each; above is float64[size, bins].
-
-    Summed anew for every window, in the order of its bars: sums carried along would keep rounding residues,
-    and a tie with the wanted share of the volume would hang on where the data starts.
-    """
-    size = top.size
-    above, width = np.full((size, bins), np.nan), np.full(size, np.nan)
-    high, low = extreme(top, n, 1.0, 1), extreme(bottom, n, -1.0, 1)
-    edges = np.empty(bins)
-    for i in range(n, size):
-        if high[i] > low[i]:
-            width[i] = (high[i] - low[i]) / bins
-            for k in range(bins):
-                edges[k] = low[i] + k * width[i]
-            _profile(top[i - n : i], bottom[i - n : i], volume[i - n : i], edges, width[i], above[i])
-    return above, low, width
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _profile(top, bottom, volume, edges, width, above):  # type: ignore[no-untyped-def]
-    """Volume at or above each edge. A bar counts wholly at the edges below it, in part at those inside it."""
-    bins = edges.size
-    whole = np.zeros(bins)
-    above[:] = 0.0
-    for j in range(top.size):
-        k = _bin_of(bottom[j], edges, width)
-        whole[k] += volume[j]
-        for edge in range(k + 1, bins):
-            if edges[edge] >= top[j]:
-                break
-            above[edge] += volume[j] * (top[j] - edges[edge]) / (top[j] - bottom[j])
-    total = 0.0
-    for k in range(bins - 1, -1, -1):
-        total += whole[k]
-        above[k] += total
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def _bin_of(price, edges, width):  # type: ignore[no-untyped-def]
-    """The last bin whose lower edge is not above the price; the division may be off by its rounding."""
-    k = min(int((price - edges[0]) / width), edges.size - 1)
-    while edges[k] > price:
-        k -= 1
-    while k + 1 < edges.size and edges[k + 1] <= price:
-        k += 1
-    return k
-
-
-@njit(cache=True, nogil=True, error_model="numpy")
-def zone(above, low, width, share):  # type: ignore[no-untyped-def]
-    """Lower edge of the highest bin at or above which `share` of the volume lies; NaN where there is none."""
-    out = np.full(low.size, np.nan)
-    for i in range(low.size):
-        wanted = share * above[i, 0]
-        if above[i, 0] > 0.0:
-            k = above.shape[1] - 1
-            while above[i, k] < wanted:
-                k -= 1
-            out[i] = low[i] + k * width[i]
     return out

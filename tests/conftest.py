@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from grid import sweep as sweeps
 from tests.sampled import check_sample
 from tests.services.seaweed import Seaweed, seaweed
 
+settings.register_profile("unhurried", deadline=None)  # kernels compile at their first call, and machines are busy
+settings.load_profile("unhurried")
 REPOSITORY = Path(__file__).parents[1]
 
 

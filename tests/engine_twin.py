@@ -22,6 +22,7 @@ Mask = npt.NDArray[np.bool_]
 REASONS = ("open", "signal", "hold", "stop", "target", "ruin")
 EXACT = ("direction", "entry_bar", "exit_bar", "reason")
 ROUNDED = {"entry_price": 1e-12, "exit_price": 1e-12, "units": 1e-10, "fees": 1e-10}
+TRADE_METRICS = METRICS[METRICS.index("win_rate") : METRICS.index("avg_hold_bars") + 1]
 DAY_NS = 86_400_000_000_000
 OF_A_STRATEGY = ("hold", "stop_loss", "take_profit", "trailing_stop", "cooldown")
 
@@ -43,14 +44,14 @@ class Trial:
         return self.edges or (0, len(self.prices[0]))
 
 
-def engine_of(trial: Trial) -> Engine:
+def engine_of(trial: Trial, fast_path: bool = True) -> Engine:
     n = len(trial.prices[0])
     stamps = np.arange(n, dtype=np.int64) * DAY_NS
     bars = Bars("TEST", "1D", "24/7", trial.periods_per_year, stamps, *trial.prices, np.ones(n))
     settings = {k: v for k, v in trial.execution.items() if not (trial.by_strategy and k in OF_A_STRATEGY)}
     if isinstance(settings.get("size"), tuple):
         settings["size"] = {"units": settings["size"][1]}
-    execution = Execution(**{"fee": 0.0, **settings}, risk_free=trial.risk_free)
+    execution = Execution(**{"fee": 0.0, **settings}, risk_free=trial.risk_free, fast_path=fast_path)
     return Engine(bars, execution, np.array(trial.block_edges, dtype=np.int64))
 
 
@@ -88,7 +89,7 @@ def differences(trial: Trial) -> list[str]:
     backtest = engine.backtest(signals_of(trial))
     twin = naive.simulate(*trial.prices, *trial.masks, **trial.execution)
     ours = as_naive(backtest)
-    found = [*_in_evaluate(engine, trial, backtest), *_in_trades(ours, twin)]
+    found = [*_in_evaluate(engine, trial, backtest), *_in_plain_loop(trial, backtest), *_in_trades(ours, twin)]
     if not found:
         found += _in_equity(ours, twin, trial)
     if not found:
@@ -105,6 +106,26 @@ def _in_evaluate(engine: Engine, trial: Trial, backtest: Backtest) -> Iterator[s
         yield f"evaluate: row {row} backtest {backtest.row}"
     if blocks.tobytes() != backtest.blocks.tobytes():
         yield f"evaluate: blocks {blocks} backtest {backtest.blocks}"
+
+
+def _in_plain_loop(trial: Trial, backtest: Backtest) -> Iterator[str]:
+    """The loop over every bar has the same trades, equity and deepest fall to the bit, and sums but for rounding."""
+    plain = engine_of(trial, fast_path=False).backtest(signals_of(trial))
+    if plain.trade_rows.tobytes() != backtest.trade_rows.tobytes():
+        yield f"plain loop: trades {plain.trade_rows} fast {backtest.trade_rows}"
+    if plain.curve.tobytes() != backtest.curve.tobytes():
+        yield f"plain loop: curve {plain.curve} fast {backtest.curve}"
+    yield from differences_of_metrics(backtest.metrics, plain.metrics, plain.curve, trial.execution["cash"])
+
+
+def differences_of_metrics(got: dict[str, float], plain: dict[str, float], curve: Floats, cash: float) -> Iterator[str]:
+    """Where metrics differ from those of the plain loop by more than rounding; its equity says how much that is."""
+    slack = tolerances(naive.bar_returns(curve.tolist(), cash), plain["max_drawdown"])
+    for name in METRICS:
+        exact = name in ("max_drawdown", "max_drawdown_bars", *TRADE_METRICS)
+        limits = (0.0, 0.0) if exact else slack.get(name, (1e-9, 1e-12))
+        if not close(got[name], plain[name], *limits):
+            yield f"plain loop: {name} {plain[name]!r} fast {got[name]!r}"
 
 
 def _in_trades(ours: naive.NaiveResult, twin: naive.NaiveResult) -> Iterator[str]:

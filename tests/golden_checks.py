@@ -1,16 +1,14 @@
 """What the reference engines say of a run, compared with an outcome of ours: of the naive twin or of the engine.
 
-Where a reference and the conventions differ, and no stops are at play:
+Where a reference and its preset differ:
 
-- backtesting.py never fills on the last bar, also when it fills at the close; the conventions' `fill: close`
-  does, so case btc_1d_sma_10_30_longshort_on_close has one more trade, closed on the last bar. It also books
-  a fill at the close one bar later: its equity on those bars is not compared.
+- backtesting.py books a fill at the close one bar later: its equity on those bars is not compared.
 - vectorbt lists the open trade among the trades, and its drawdown has no start cash (equal in these cases).
 - `longest_drawdown_bars` in `metrics` is of the longest drawdown; ours is of the deepest, not compared.
 - `net_return` of volume_zone_breakout is on the money spent, fee included; ours on the entry value.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -81,15 +79,6 @@ def check_vectorbt_stats(outcome: Outcome, run: Run) -> None:
         "final_equity": peer["final_value"],
     }
     assert {name: outcome.metrics[name] for name in expected} == pytest.approx(expected, rel=1e-7)
-
-
-def without_last_bar(run: Run) -> Run:
-    """The run without signals on its last bar, where backtesting.py fills nothing."""
-    last = len(run.bars) - 1
-    entries, exits, short_entries, short_exits = (flags.copy() for flags in run.masks)
-    for flags in (entries, exits, short_entries, short_exits):
-        flags[last] = False
-    return replace(run, masks=(entries, exits, short_entries, short_exits))
 
 
 def check_backtesting_py(outcome: Outcome, run: Run) -> None:

@@ -23,10 +23,6 @@ class Run:
     execution: dict[str, Any]  # keyword arguments of naive.simulate
     periods_per_year: float
 
-    @property
-    def stops(self) -> bool:
-        return self.execution["stop_loss"] is not None or self.execution["take_profit"] is not None
-
 
 def vectorbt_run(shared: Path, case_id: str) -> Run:
     entry = case(shared, "trades_vectorbt", case_id)
@@ -43,6 +39,7 @@ def vectorbt_run(shared: Path, case_id: str) -> Run:
         "size": ("units", 1.0) if params["sizing"] == "1 unit" else 1.0,
         "stop_loss": params["stop_loss_pct_of_fill"],
         "take_profit": params["take_profit_pct_of_fill"],
+        "preset": "vectorbt",
     }
     return Run(entry, bars, masks, execution, params["periods_per_year"])
 
@@ -59,6 +56,8 @@ def backtesting_py_run(shared: Path, case_id: str) -> Run:
         "size": ("units", float(params["units"])),
         "stop_loss": params["stop_loss_pct_of_signal_close"],
         "take_profit": params["take_profit_pct_of_signal_close"],
+        "preset": "backtesting_py",
+        "opposite": "ignore" if params["signals_ignored_while_in_position"] else "reverse",
     }
     return Run(entry, bars, (up, flat, down, flat), execution, 365.0)
 
@@ -80,6 +79,7 @@ def surface_runs(shared: Path, case_id: str) -> Iterator[Run]:
             "slippage": entry["slippage"],
             "stop_loss": row["stop_loss"],
             "take_profit": row["take_profit"],
+            "preset": "vectorbt",
         }
         yield Run(row, bars, (up, down, never, never), execution, entry["periods_per_year"])
 
@@ -119,15 +119,18 @@ def volume_zone_run(shared: Path, case_id: str, fill: str) -> Run:
     return Run(entry, bars, (mask(entry["signals"], len(bars)), never, never, never), execution, 365.0)
 
 
-VECTORBT_WITHOUT_STOPS = (
+VECTORBT = (
     "btc_1d_sma_20_50_allin",
     "eth_4h_rsi_allin_next_open",
+    "btc_4h_donchian_sl4_tp8_allin_slip",
     "xrp_1d_sma_7_21_longshort_1unit_close",
 )
-BACKTESTING_PY_WITHOUT_STOPS = (
+BACKTESTING_PY = (
     "btc_1d_sma_10_30_long",
     "btc_1d_sma_10_30_longshort_on_close",
     "eth_4h_rsi_long",
+    "btc_4h_donchian20_sl3_tp6_long",
+    "btc_4h_donchian20_sl3_tp6_longshort",
 )
 VOLUME_ZONE = (
     "btc_1d_w60_b20_p30",

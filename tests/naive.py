@@ -41,6 +41,8 @@ class Rules:
     trailing_stop: float | None
     hold: int | None
     cooldown: int
+    preset: str
+    opposite: str
 
 
 @dataclass
@@ -59,6 +61,7 @@ class Position:
     entry_price: float
     entry_fee: float
     live_from: int  # the first bar whose range can trigger a stop or target
+    stop_base: float  # what stop loss and take profit are fractions of: the fill price, or the signal's close
     extreme: float  # best price so far, for the trailing stop: fill price, then highs (lows) of completed bars
 
 
@@ -83,6 +86,8 @@ def simulate(
     trailing_stop: float | None = None,
     hold: int | None = None,
     cooldown: int = 0,
+    preset: str = "grid",
+    opposite: str = "reverse",
 ) -> NaiveResult:
     """One backtest. `fill` is next_open, next_close or close; `side` long, short or both; `size` a fraction
     of the cash or ("units", n). A trade is a dict of direction (1 or -1), units (> 0), entry_bar,
@@ -90,7 +95,8 @@ def simulate(
     (signal, hold, stop, target or ruin; a reversal is a signal)."""
     bars = tuple(_floats(prices) for prices in (open_, high, low, close))
     masks = tuple(_bools(mask) for mask in (entries, exits, short_entries, short_exits))
-    rules = Rules(cash, fee, slippage, fill, side, size, stop_loss, take_profit, trailing_stop, hold, cooldown)
+    common = (cash, fee, slippage, fill, side, size, stop_loss, take_profit, trailing_stop, hold)
+    rules = Rules(*common, cooldown, preset, opposite)
     return _Simulation(bars, masks, rules).run()
 
 
@@ -115,14 +121,17 @@ class _Simulation:
 
     def bar(self, t: int) -> None:
         """The order of events within one bar."""
-        fill = self.rules.fill
-        if fill == "next_open":
+        fill, stops_first = self.rules.fill, self.rules.preset == "vectorbt"
+        if fill == "next_open" and not stops_first:
             self.execute(self.pending, t, self.open[t])
         stopped = self.stop_or_target(t)
+        if fill == "next_open" and stops_first and not stopped:
+            self.execute(self.pending, t, self.open[t])
         if fill == "next_close" and not stopped:
             self.execute(self.pending, t, self.close[t])
         self.pending = self.decide(t)
-        if fill == "close" and not stopped:
+        never = self.rules.preset == "backtesting_py" and t == len(self.close) - 1
+        if fill == "close" and not stopped and not never:
             self.execute(self.pending, t, self.close[t])
         self.mark(t)
 
@@ -150,7 +159,7 @@ class _Simulation:
             return Order(leave=leave)
         if leave:
             return Order(leave=True, enter=self.wanted_entry(t))
-        if self.wants(-direction, t):
+        if self.rules.opposite == "reverse" and self.wants(-direction, t):
             return Order(leave=True, enter=-direction)
         return Order()
 
@@ -183,8 +192,11 @@ class _Simulation:
             return
         fee = self.pay_fee(units * price)
         self.cash -= direction * units * price
-        live_from = t if self.rules.fill == "next_open" else t + 1
-        self.position = Position(direction, units, t, price, fee, live_from, price)
+        rules = self.rules
+        live_from = t if rules.fill == "next_open" and rules.preset != "vectorbt" else t + 1
+        signal_bar = t if rules.fill == "close" else t - 1
+        base = self.close[signal_bar] if rules.preset == "backtesting_py" else price
+        self.position = Position(direction, units, t, price, fee, live_from, base, price)
 
     def affordable(self, price: float) -> float | None:
         """Units of an entry at this fill price, or None for an entry that is refused."""
@@ -194,7 +206,8 @@ class _Simulation:
         if isinstance(size, tuple):
             units = size[1]
             return None if units * price * (1 + fee) > self.cash else units
-        return self.cash * size / (price * (1 + fee))
+        units = self.cash * size / (price * (1 + fee))
+        return units if math.isfinite(units) else None
 
     def leave(self, t: int, price: float, reason: str) -> None:
         position = self.position
@@ -240,30 +253,34 @@ class _Simulation:
         return False
 
     def long_hit(self, position: Position, t: int) -> tuple[float, str] | None:
-        rules, fill = self.rules, position.entry_price
+        rules, base = self.rules, position.stop_base
         levels = []
         if rules.stop_loss is not None:
-            levels.append(fill * (1 - rules.stop_loss))
+            levels.append(base * (1 - rules.stop_loss))
         if rules.trailing_stop is not None:
             levels.append(position.extreme * (1 - rules.trailing_stop))
         if levels and self.low[t] <= max(levels):
             return self.against(SHORT, min(self.open[t], max(levels))), "stop"
-        if rules.take_profit is not None and self.high[t] >= fill * (1 + rules.take_profit):
-            return max(self.open[t], fill * (1 + rules.take_profit)), "target"
+        if rules.take_profit is not None and self.high[t] >= base * (1 + rules.take_profit):
+            return self.target(SHORT, max(self.open[t], base * (1 + rules.take_profit))), "target"
         return None
 
     def short_hit(self, position: Position, t: int) -> tuple[float, str] | None:
-        rules, fill = self.rules, position.entry_price
+        rules, base = self.rules, position.stop_base
         levels = []
         if rules.stop_loss is not None:
-            levels.append(fill * (1 + rules.stop_loss))
+            levels.append(base * (1 + rules.stop_loss))
         if rules.trailing_stop is not None:
             levels.append(position.extreme * (1 + rules.trailing_stop))
         if levels and self.high[t] >= min(levels):
             return self.against(LONG, max(self.open[t], min(levels))), "stop"
-        if rules.take_profit is not None and self.low[t] <= fill * (1 - rules.take_profit):
-            return min(self.open[t], fill * (1 - rules.take_profit)), "target"
+        if rules.take_profit is not None and self.low[t] <= base * (1 - rules.take_profit):
+            return self.target(LONG, min(self.open[t], base * (1 - rules.take_profit))), "target"
         return None
+
+    def target(self, direction: int, price: float) -> float:
+        """The price at which a target is filled: it does not slip, but for vectorbt."""
+        return self.against(direction, price) if self.rules.preset == "vectorbt" else price
 
     # The close.
 

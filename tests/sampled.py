@@ -62,7 +62,7 @@ def _mask(given: Any) -> Any:
 
 def _execution(session: Session, signals: Signals) -> dict[str, Any]:
     """The execution model, with what the strategy itself says in its place."""
-    model = session.sweep.execution.model_dump(exclude={"risk_free"})
+    model = session.sweep.execution.model_dump(exclude={"risk_free", "fast_path"})
     if isinstance(model["size"], dict):
         model["size"] = ("units", model["size"]["units"])
     own = {name: getattr(signals, name) for name in OF_A_STRATEGY}

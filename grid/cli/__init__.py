@@ -3,30 +3,52 @@
 import os
 import sys
 import traceback
+from importlib.metadata import version
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from grid import logs
-from grid.cli import data, doctor, inspect, jobs, run, storage, strategies, watch
+from grid.cli import data, doctor, inspect, jobs, run, storage, strategies, verdict, verify, watch
 from grid.cli.output import tell
 from grid.errors import BadInput, Refused
+from grid.resolve import ENGINE_VERSION
 from storage.environment import load_environment
 from storage.errors import StorageError
 from strategies.errors import StrategyError
 
 DONE, FAILED_TRIALS, USAGE, REFUSED, CRASHED, INTERRUPTED = 0, 1, 2, 3, 70, 130
 
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"backtest-grid {version('backtest-grid')}, engine {ENGINE_VERSION}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="grid",
-    help="Parameter sweeps of trading strategies, on this machine or on a Ray cluster.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Parameter sweeps of trading strategies, on this machine or on a Ray cluster."""
+
+
 run.register(app)
 inspect.register(app)
+verdict.register(app)
 watch.register(app)
+verify.register(app)
 jobs.register(app)
 app.add_typer(strategies.strategies_app)
 app.add_typer(data.data_app)

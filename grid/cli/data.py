@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from grid.cli.output import emit
+from grid.cli.output import emit, tell
 from grid.errors import BadInput
 from storage.environment import default_zone
 from storage.errors import BadData
@@ -18,7 +18,7 @@ from storage.gaps import GapReport, find_gaps
 from storage.importing import ASSUMED_ZONE, ImportSpec, read_file
 from storage.ohlcv import ADJUSTED, DatasetInfo, DatasetKey, OhlcvStore
 from storage.providers import cached_provider_for, provider_for
-from storage.resample import resample
+from storage.resample import cut_short, resample
 from storage.schema import Problem, timestamps, when
 from storage.timeframes import TIMEFRAMES, calendar_of, folder_of
 
@@ -146,10 +146,13 @@ def resample_(
     bars, key = OhlcvStore(cached_provider_for(store)), DatasetKey(symbol, source)
     info = bars.describe(key)
     stated = _one_calendar(info, calendar)
-    table = resample(bars.read(key), target)
+    finer = bars.read(key)
+    table = resample(finer, target)
     state = info.adjusted or "unknown"
     paths = bars.write(table, stated, state, replace)
     _tell_written([table], stated, state, paths, as_json)
+    for bucket in cut_short(finer, table, 7 - calendar_of(stated).days_per_week):
+        tell(f"the bar of {when(bucket)} is made of part of its time: the {source} bars begin later or end earlier")
 
 
 def _adjustment(stated: str | None, adjust_by: str | None, calendar: str) -> str:

@@ -14,7 +14,7 @@ from grid import sweep as sweeps
 from grid.account import Limits
 from grid.addresses import explained
 from grid.budget import Estimate, estimate
-from grid.cli.options import LogJson, TokenFile
+from grid.cli.options import LogJson, TokenFile, Trust
 from grid.cli.output import emit, tell
 from grid.cli.progress import Meter
 from grid.cli.tables import counted, failure_text, print_facts, render_leaders, store_option
@@ -80,6 +80,8 @@ def plan(
     resolved, rehearsal = _rehearsed(file, read(file, set_, None))
     expected = estimate(resolved, rehearsal)
     emit(asdict(expected), as_json, lambda console: _render_plan(console, expected))
+    if expected.too_short:
+        tell(f"warning: {expected.too_short}", "yellow")
     expected.refuse_over(max_trials, max_cost)
 
 
@@ -125,8 +127,9 @@ def resume(
     max_cost: MaxCost = None,
     max_runtime: MaxRuntime = None,
     force: Force = False,
+    trust: Trust = False,  # noqa: ARG001 - its callback does the work
     metrics_port: MetricsPort = None,
-    token_file: TokenFile = None,  # noqa: ARG001 - its callback does the work
+    token_file: TokenFile = None,  # noqa: ARG001
     log_json: LogJson = False,  # noqa: ARG001
     quiet: Quiet = False,
     as_json: Json = False,
@@ -140,7 +143,9 @@ def resume(
     if not force:
         refuse_second_driver(session.folder)
     SESSION.set(session.id)
-    resolved = session.resolved if address is None else _moved(session, address)
+    resolved = session.resolved  # refused where it needs --trust
+    if address is not None:
+        resolved = _moved(session, address)
     sweeps.check_unchanged(session)
     manner = Manner(executor, quiet, as_json, metrics_port, Limits(max_runtime, max_cost))
     _carry_on(session, resolved, manner)
@@ -261,11 +266,19 @@ def _render_plan(console: Console, expected: Estimate) -> None:
         "units": f"{expected.units:,}",
         "to read": f"{expected.bytes_read / 1e6:,.1f} MB",
         "CPU time": seconds_text(expected.cpu_seconds),
-        "wall time": f"{seconds_text(expected.wall_seconds)} on {expected.cpus} CPUs, without starting up",
+        "wall time": f"{seconds_text(expected.wall_seconds)} on {expected.cpus} CPUs, {_starting(expected)}",
     }
+    rows["history"] = f"{expected.years:.1f} years; so many trials need {expected.least_years:.1f} (docs/verdict.md)"
     if expected.cost is not None:
         rows["cost"] = f"{expected.cost:,.2f}"
     print_facts(console, rows)
+
+
+def _starting(expected: Estimate) -> str:
+    """What comes on top of the work, where `auto` decides."""
+    if sweeps.sooner(expected.cpu_seconds, expected.cpus) == "serial":
+        return "or all of the CPU time in this process, which auto takes"
+    return f"and about {sweeps.RAY_START_S:.0f} s to start a Ray where none runs"
 
 
 def seconds_text(seconds: float) -> str:

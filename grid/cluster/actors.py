@@ -1,8 +1,9 @@
 """What runs on the cluster: workers, the aggregator, and the task that loads bars."""
 
+import logging
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import ray
 from grid.aggregate import Aggregator
 from grid.cluster.connect import running_versions
 from grid.evaluate import Evaluator
+from grid.logs import speak
 from grid.plan import WorkUnit
 from grid.resolve import LoadedBars, reopen
 from grid.results import ResultBatch
@@ -20,23 +22,32 @@ from storage.ohlcv import DatasetKey
 from storage.providers import provider_for
 from storage.sessions import SessionFolder
 
+log = logging.getLogger(__name__)
+
 DATASETS_KEPT = 2
 
 
 @dataclass(frozen=True)
 class Done:
-    """What the driver learns of a unit: how long it took and how many rows it gave."""
+    """What the driver learns of a unit: how long it took, how many rows it gave, and what reading its bars took
+    (`LoadedBars.read`)."""
 
     seconds: float
     rows: int
+    read: Mapping[str, int]
 
 
 @ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)
 class Worker:
     """One CPU that keeps compiled kernels, bars and indicators warm."""
 
-    def __init__(self, sweep: dict[str, Any], datasets: Sequence[DatasetKey]) -> None:
+    def __init__(
+        self, sweep: dict[str, Any], datasets: Sequence[DatasetKey], session_id: str, manner: str | None
+    ) -> None:
+        """manner: of log lines, see `grid.logs.speak`."""
         pa.set_cpu_count(1)
+        speak(session_id, manner)
+        self._session_id, self._datasets = session_id, datasets
         self._evaluator = Evaluator(reopen(Sweep.model_validate(sweep), datasets))
         self._bars: dict[int, LoadedBars] = {}
 
@@ -47,9 +58,12 @@ class Worker:
     @ray.method(num_returns=2)
     def evaluate(self, unit: WorkUnit, bars: "list[ray.ObjectRef[LoadedBars]]") -> tuple[Done, ResultBatch]:
         """Backtest a unit. `bars` holds a reference, in a list so that it is fetched once and not with every call."""
+        where = self._datasets[unit.dataset]
+        log.info("session %s: trials [%d, %d) on %s", self._session_id, unit.start, unit.stop, where)
+        loaded = self._loaded(unit.dataset, bars[0])
         began = time.perf_counter()
-        batch = self._evaluator.evaluate(unit, self._loaded(unit.dataset, bars[0]))
-        return Done(time.perf_counter() - began, batch.rows), batch
+        batch = self._evaluator.evaluate(unit, loaded)
+        return Done(time.perf_counter() - began, batch.rows, loaded.read), batch
 
     def _loaded(self, dataset: int, reference: "ray.ObjectRef[LoadedBars]") -> LoadedBars:
         if dataset not in self._bars:
@@ -67,10 +81,16 @@ class AggregatorActor(Aggregator):
         super().__init__(SessionFolder(provider_for(store), session_id), objective, keep)
 
 
-@ray.remote(num_cpus=0, max_retries=0)
-def load(sweep: dict[str, Any], datasets: Sequence[DatasetKey], dataset: int) -> LoadedBars:
-    """Bars as the value of a task, which workers of a node share in memory.
-
-    Not retried by Ray, whose retries after running out of memory have no bound: the driver loads them again.
+@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
+class Loader:
+    """Reads bars for all workers, in one process that stays warm: a task of its own for each dataset would start a
+    process each time, at a second of CPU. What it returns, the workers of a node share in memory.
     """
-    return reopen(Sweep.model_validate(sweep), datasets).load(dataset)
+
+    def __init__(self, sweep: dict[str, Any], datasets: Sequence[DatasetKey]) -> None:
+        pa.set_cpu_count(1)
+        self._resolved = reopen(Sweep.model_validate(sweep), datasets)
+
+    def load(self, dataset: int, fingerprint: str) -> LoadedBars:
+        """The bars of a dataset, those of that fingerprint."""
+        return self._resolved.load_same(dataset, fingerprint)

@@ -1,21 +1,24 @@
-"""Bars on the cluster: the value of a task for each dataset in use, loaded again where it is lost, not for ever."""
+"""Bars on the cluster: read by one actor, shared in memory, read again where they are lost, but not for ever."""
 
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import ray
-from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError
+from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayActorError
 
-from grid.cluster.actors import load
+from grid.cluster.actors import Loader
+from grid.cluster.collect import named, optioned
+from grid.cluster.names import bars_name
 from grid.sweep import Work
 from storage.errors import StorageError
 
 MOST_LOADS = 5
 """Loads of a dataset that are lost one after the other, no unit finished between them, before the sweep is paused."""
 LONGEST_LOAD_S = 600.0
-BARS_LOST = (ObjectLostError, WorkerCrashedError, OutOfMemoryError, NodeDiedError)
-"""What a worker meets when the task that loads bars, or the node that held them, is gone."""
+BARS_LOST = (ObjectLostError, RayActorError, OutOfMemoryError, NodeDiedError)
+"""What a worker meets when the actor that reads bars, or the node that held them, is gone."""
 
 
 class BarsOnCluster:
@@ -24,6 +27,9 @@ class BarsOnCluster:
     def __init__(self, work: Work, spec: dict[str, Any], keys: list[Any]) -> None:
         self._work, self._spec, self._keys = work, spec, keys
         self._bars: dict[int, Any] = {}
+        self._loader = self._start()
+        self._readers: dict[int, Any] = {}
+        self._unread: set[int] = set()
         self._loading: dict[int, float] = {}
         self._losses: Counter[int] = Counter()
 
@@ -32,11 +38,13 @@ class BarsOnCluster:
         for old in [d for d in self._bars if d not in needed | {dataset}]:
             self._drop(old)
         if dataset not in self._bars:
-            key = self._keys[dataset]
-            title = f"{self._work.folder.session_id} bars of {key.symbol} {key.timeframe}"
-            self._bars[dataset] = load.options(name=title).remote(self._spec, self._keys, dataset)
+            plan = self._work.resolved.plan
+            title = bars_name(self._work.folder.session_id, plan.dataset_trials(dataset)[0], plan.total)
+            wanted = self._work.fingerprint(dataset)
+            self._bars[dataset] = self._loader.load.options(name=title).remote(dataset, wanted)
+            self._readers[dataset] = self._loader
             self._loading[dataset] = time.monotonic()
-            self._work.observer.read(self._work.resolved.bytes_of(dataset))
+            self._unread.add(dataset)
         return self._bars[dataset]
 
     def loading(self) -> list[int]:
@@ -45,22 +53,26 @@ class BarsOnCluster:
             if ray.wait([self._bars[dataset]], timeout=0, fetch_local=False)[0]:
                 del self._loading[dataset]
             elif time.monotonic() - since > LONGEST_LOAD_S:
-                bars = self._bars[dataset]
-                ray.cancel(bars, force=True)
-                self.lost(dataset, bars, f"loading them took longer than {LONGEST_LOAD_S:.0f} s")
+                self.lost(dataset, self._bars[dataset], f"loading them took longer than {LONGEST_LOAD_S:.0f} s")
         return list(self._loading)
 
-    def proved(self, dataset: int) -> None:
-        """A unit on these bars was finished."""
+    def proved(self, dataset: int, read: Mapping[str, int]) -> None:
+        """A unit on these bars was finished; `read` is what reading them took, which several workers share."""
+        if dataset in self._unread:
+            self._unread.remove(dataset)
+            self._work.observer.read(read)
         self._losses.pop(dataset, None)
 
     def lost(self, dataset: int, bars: Any, reason: str) -> None:
-        """These bars are gone, as each of the workers that waited for them will say.
+        """These bars are gone, as each of the workers that waited for them will say; another actor reads them again.
 
         Raises StorageError when they are lost again and again: the sweep pauses, resumable.
         """
         if self._bars.get(dataset) is not bars:
             return
+        if self._readers[dataset] is self._loader:
+            self.close()
+            self._loader = self._start()
         self._drop(dataset)
         self._losses[dataset] += 1
         if self._losses[dataset] >= MOST_LOADS:
@@ -69,6 +81,12 @@ class BarsOnCluster:
                 f"{self._losses[dataset]} times. Nodes need memory for them, and reach of the store."
             )
 
+    def close(self) -> None:
+        ray.kill(self._loader)
+
+    def _start(self) -> Any:
+        return optioned(Loader, name=named(self._work, "loader")).remote(self._spec, self._keys)
+
     def _drop(self, dataset: int) -> None:
-        self._bars.pop(dataset, None)
-        self._loading.pop(dataset, None)
+        for known in (self._bars, self._readers, self._loading):
+            known.pop(dataset, None)

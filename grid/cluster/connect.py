@@ -1,6 +1,7 @@
 """Reaching a cluster, and whether its nodes are like this one."""
 
 import logging
+import os
 import platform
 import signal
 import threading
@@ -10,8 +11,11 @@ from importlib.metadata import version
 from typing import Any
 
 import ray
+from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled, without types
+from ray.exceptions import AuthenticationError, RayError
 
-from grid.addresses import check_cluster
+from grid.addresses import check_cluster, explained
+from grid.auth import MODE, the_token
 from grid.budget import cpus_here
 from grid.errors import BadInput
 from grid.spec import ClusterSpec
@@ -38,6 +42,61 @@ def check_versions(here: Mapping[str, str], there: Mapping[str, str], host: str)
         )
 
 
+def check_entrance(address: str) -> None:
+    """Raises BadInput where nobody listens at `address` (host:port, auto, local) or where our token is not taken.
+
+    `ray.init` would try for 20 s and then not say why. auto is whatever RAY_ADDRESS says, if it says anything.
+    """
+    if address == "auto":
+        try:
+            address = explained(os.environ.get("RAY_ADDRESS", address))
+        except ValueError as error:
+            raise BadInput(f"RAY_ADDRESS {os.environ['RAY_ADDRESS']!r}: {error}.") from None
+    check_cluster(address)
+    if address in ("auto", "local"):
+        return
+    if os.environ.get(MODE) == "token" and the_token() is None:  # Ray would abort the process
+        raise BadInput(_refusal(address, had_token=False))
+    try:
+        with _mute():
+            GcsClient(address=address)
+    except AuthenticationError as error:
+        raise BadInput(_refusal(address, the_token() is not None)) from error
+    except (RayError, ConnectionError, RuntimeError) as error:
+        raise BadInput(_no_cluster(address, error)) from error
+
+
+def _refusal(address: str, had_token: bool) -> str:
+    if had_token:
+        return f"the cluster at {address} does not accept the token: take the one that its nodes have (--token-file)."
+    return (
+        f"the cluster at {address} asks for a token: name its file with --token-file, or set RAY_AUTH_TOKEN_PATH or "
+        "RAY_AUTH_TOKEN."
+    )
+
+
+def _no_cluster(address: str | None, error: Exception) -> str:
+    reason = " ".join(str(error).split()).split(". ")[0][:300].rstrip(".")
+    return (
+        f"cluster.address {address!r} does not answer as a Ray cluster ({reason}); start one with `ray start --head`, "
+        "or leave the address out to work on this machine."
+    )
+
+
+@contextmanager
+def _mute() -> Iterator[None]:
+    """Keep what Ray's C++ writes to stderr by itself, past every setting, off the terminal."""
+    before = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(nowhere)
+
+
 @contextmanager
 def connected(cluster: ClusterSpec) -> Iterator[None]:
     """A connection to Ray: the one there is, the one at `cluster.address`, or a local one that ends with the block."""
@@ -48,18 +107,13 @@ def connected(cluster: ClusterSpec) -> Iterator[None]:
     if cluster.address is None:
         options |= {"address": "local", "num_cpus": cluster.cpus or cpus_here(), "include_dashboard": False}
     else:
-        check_cluster(cluster.address)
+        check_entrance(cluster.address)
         options |= {"address": cluster.address}
     try:
         with _own_sigterm():
             ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split()).split(". ")[0][:300]
-        raise BadInput(
-            f"cluster.address {cluster.address!r} does not answer as a Ray cluster ({reason}); start one with "
-            "`ray start --head`, or leave the address out to work on this machine. A cluster that asks for a token "
-            "needs --token-file, RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN, and answers a wrong one in the same way."
-        ) from error
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+        raise BadInput(_no_cluster(cluster.address, error)) from error
     try:
         yield
     finally:

@@ -1,5 +1,6 @@
 """The driver: feeds workers, takes their batches in, and keeps both going."""
 
+import itertools
 import logging
 import os
 import time
@@ -11,14 +12,15 @@ from typing import Any
 import ray
 from ray.exceptions import RayTaskError
 
-from grid.aggregate import retries_of
 from grid.cluster.actors import Done, Worker
 from grid.cluster.bars import BARS_LOST, BarsOnCluster
 from grid.cluster.collect import GONE, WAIT_S, Collector, cause_of, last_line, named, optioned
 from grid.cluster.connect import check_versions, running_versions
+from grid.cluster.names import unit_name
 from grid.dispatch import Attempt, Dispatcher
 from grid.errors import BadInput
 from grid.evaluate import Evaluator
+from grid.logs import spoken
 from grid.plan import WorkUnit
 from grid.resolve import ResolvedSweep
 from grid.results import batch_of
@@ -64,7 +66,10 @@ class Driver:
         self._attempts: dict[Any, Sent] = {}
         self._collector = Collector(work, watch)
         self._bars = BarsOnCluster(work, self._spec, self._keys)
+        self._retries_before = work.folder.provider.retries
         self._resized = 0.0
+        for first in itertools.islice(self._resolved.plan.units(lambda _: 1, done), 1):
+            self._bars.of(first.dataset, set())  # while the workers start
 
     def run(self) -> None:
         """Until everything is committed, or until asked to stop and what was begun is committed."""
@@ -84,6 +89,7 @@ class Driver:
             self._work.account.hold(0)
             for actor in self._actors.values():
                 ray.kill(actor)
+            self._bars.close()
             self._collector.close()
 
     def _all_done(self) -> bool:
@@ -115,7 +121,8 @@ class Driver:
                 self._dispatcher.lost(name, "it was not needed any more")
         while len(self._actors) < wanted:
             name = uuid.uuid4().hex
-            self._actors[name] = optioned(Worker, name=named(self._work, "worker")).remote(self._spec, self._keys)
+            worker = optioned(Worker, name=named(self._work, "worker"))
+            self._actors[name] = worker.remote(self._spec, self._keys, self._work.folder.session_id, spoken())
             self._starting[self._actors[name].hello.remote()] = name
 
     def _welcome(self) -> None:
@@ -164,14 +171,10 @@ class Driver:
         for name in self._dispatcher.workers():
             while attempt := self._dispatcher.next_for(name, now):
                 bars = self._bars.of(attempt.unit.dataset, self._dispatcher.datasets_needed())
-                evaluate = self._actors[name].evaluate.options(name=self._titled(attempt.unit))
+                title = unit_name(self._work.folder.session_id, attempt.unit.start, self._resolved.plan.total)
+                evaluate = self._actors[name].evaluate.options(name=title)
                 done, batch = evaluate.remote(attempt.unit, [bars])
                 self._attempts[done] = Sent(attempt, batch, bars)
-
-    def _titled(self, unit: WorkUnit) -> str:
-        """What the Dashboard calls a unit."""
-        key = self._keys[unit.dataset]
-        return f"{self._work.folder.session_id} {key.symbol} {key.timeframe} [{unit.start}, {unit.stop})"
 
     def _wait(self) -> None:
         """Take in what has come back, from workers and from the aggregator."""
@@ -201,7 +204,7 @@ class Driver:
             self._lose(attempt.worker, f"its worker died ({type(error).__name__})")
             return
         self._dispatcher.finished(attempt, done.seconds, time.monotonic(), done.rows)
-        self._bars.proved(unit.dataset)
+        self._bars.proved(unit.dataset, done.read)
         self._work.observer.worked(done.seconds)
         self._collector.take(unit, sent.batch)
         for worker in self._dispatcher.superseded():
@@ -247,5 +250,5 @@ class Driver:
             self._told = now
             observer.units({**self._dispatcher.states(), "uncommitted": self._collector.count})
             observer.attempts(self._dispatcher.attempts)
-            observer.retried("driver", retries_of(self._work.folder.provider))
+            observer.retried("driver", self._work.folder.provider.retries - self._retries_before)
             observer.spent()

@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grid.engine import kernel
-from grid.engine.execution import Execution, Rules, rules
+from grid.engine.execution import Execution, rules
 from grid.engine.metrics import METRICS
+from grid.engine.tables import ROW, sums_of
 from grid.errors import BadInput
 from strategies import Bars, SignalError, Signals, Strategy
+from strategies.cache import frozen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 NO_TRADES = np.empty((0, kernel.TRADE_COLUMNS))
 NO_CURVE = np.empty(0)
+NO_SUMS = frozen(np.empty((0, ROW)))
 RULES_KEPT = 1_000
 TRADE_NAMES = (
     "units",
@@ -37,7 +40,7 @@ class Engine:
     """Backtests on one dataset under one execution model.
 
     edges: int64[S + 1] row numbers that cut the bars into blocks, from 0 to n; one block by default.
-    Not for several threads at once: the scratch arrays are its own.
+    Not for several threads at once: the scratch arrays are its own. Raises BadInput for prices that are not finite.
     """
 
     def __init__(self, bars: Bars, execution: Execution, edges: NDArray[np.int64] | None = None) -> None:
@@ -45,10 +48,13 @@ class Engine:
         self.bars = bars
         self.execution = execution
         self.edges = _frozen(np.array([0, n]) if edges is None else edges, np.int64)
-        self._prices = bars.cached(("engine", "prices"), lambda: np.stack([bars.open, bars.high, bars.low, bars.close]))
+        self._prices = (bars.open, bars.high, bars.low, bars.close)
+        _check_finite(bars)
         self._masks = np.zeros((4, (n + 63) // 64), np.uint64)
-        self._accounts = np.empty(kernel.ACCOUNTS)
-        self._rules: dict[tuple[Any, ...], Rules] = {}
+        self._sums = self._table()
+        self._taken: list[Any] = [None] * 4
+        self._traded = {"long": (0, 1), "short": (2, 3), "both": (0, 1, 2, 3)}[execution.side]
+        self._rules: dict[tuple[Any, ...], Floats] = {}
 
     def evaluate(self, signals: Signals, row: Floats, blocks: Floats) -> None:
         """Write the metrics of METRICS to `row` and, per block, sum r, sum r^2 and closed trades to `blocks` (3, S).
@@ -69,16 +75,28 @@ class Engine:
         if not isinstance(signals, Signals):
             raise SignalError(f"a strategy's signals() must return Signals, not {type(signals).__name__}")
         wanted = signals.normalised(len(self.bars))
-        masks = self._masks
-        masks[0] = wanted.entries.words  # type: ignore[union-attr]  # normalised: every mask is a Bits
-        masks[1] = wanted.exits.words  # type: ignore[union-attr]
-        masks[2] = wanted.short_entries.words  # type: ignore[union-attr]
-        masks[3] = wanted.short_exits.words  # type: ignore[union-attr]
-        numbers = self._rules_of(wanted)
-        recorded = kernel.simulate(self._prices, masks, self.edges, numbers, self._accounts, row, blocks, trades, curve)
+        self._take_masks(wanted)
+        numbers, masks = self._rules_of(wanted), self._masks
+        recorded = kernel.simulate(self._prices, self._sums, masks, self.edges, numbers, row, blocks, trades, curve)
         return int(recorded)
 
-    def _rules_of(self, signals: Signals) -> Rules:
+    def _table(self) -> Floats:
+        """Sums for positions that are all units and no cash; none where there can be no such position."""
+        if not self.execution.fast_path or self.execution.size != 1.0 or self.execution.side == "short":
+            return NO_SUMS
+        free = self.execution.risk_free / self.bars.periods_per_year
+        return self.bars.cached(("engine", "sums", free), lambda: sums_of(self.bars.close, free))
+
+    def _take_masks(self, signals: Signals) -> None:
+        """Copy the masks of the sides that are traded, but for those that are there: a mask never changes."""
+        masks = (signals.entries, signals.exits, signals.short_entries, signals.short_exits)
+        for k in self._traded:
+            mask = masks[k]
+            if mask is not self._taken[k]:
+                self._taken[k] = mask
+                self._masks[k] = mask.words  # type: ignore[union-attr]  # normalised: every mask is a Bits
+
+    def _rules_of(self, signals: Signals) -> Floats:
         key = (
             signals.hold,
             signals.stop_loss,
@@ -90,7 +108,8 @@ class Engine:
         if found is None:
             if len(self._rules) >= RULES_KEPT:
                 self._rules.clear()
-            found = self._rules[key] = rules(self.execution, signals, self.bars.periods_per_year)
+            found = np.array(rules(self.execution, signals, self.bars.periods_per_year), np.float64)
+            self._rules[key] = found
         return found
 
 
@@ -170,6 +189,14 @@ def buy_and_hold(bars: Bars, execution: Execution, edges: NDArray[np.int64] | No
         update={"side": "long", "stop_loss": None, "take_profit": None, "trailing_stop": None, "hold": None}
     )
     return Engine(bars, plain, edges).backtest(Signals(entries=first))
+
+
+def _check_finite(bars: Bars) -> None:
+    for name in ("open", "high", "low", "close"):
+        row = bars.column(name)
+        if not np.isfinite(row).all():
+            i = int(np.flatnonzero(~np.isfinite(row))[0])
+            raise BadInput(f"bars of {bars.symbol} {bars.timeframe}: {name} of bar {i} is {row[i]}, and no price.")
 
 
 def _frozen(values: Any, dtype: type) -> Any:

@@ -28,6 +28,30 @@ class Units(BaseModel):
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
 
+class Conventions(NamedTuple):
+    """What other engines do in another way than docs/conventions.md.
+
+    stops_wait: bars after a fill at the open before its stops and targets are live.
+    stops_first: the stops of a bar come before a fill at its open, which is then void.
+    targets_slip: a target slips as a stop does.
+    stops_on_signal: stop loss and take profit are fractions of the close of the signal's bar, not of the fill price.
+    last_close: whether a signal of the last bar is filled at its close.
+    """
+
+    stops_wait: int = 0
+    stops_first: bool = False
+    targets_slip: bool = False
+    stops_on_signal: bool = False
+    last_close: bool = True
+
+
+PRESETS = {
+    "grid": Conventions(),
+    "vectorbt": Conventions(stops_wait=1, stops_first=True, targets_slip=True),
+    "backtesting_py": Conventions(stops_on_signal=True, last_close=False),
+}
+
+
 class Execution(BaseModel):
     """The execution model: costs and stops are fractions, `hold` and `cooldown` are bars.
 
@@ -35,11 +59,13 @@ class Execution(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    preset: Literal["grid", "vectorbt", "backtesting_py"] = Field("grid", description="whose rules for stops")
     cash: float = Field(10_000_000.0, gt=0, allow_inf_nan=False)
     fee: Annotated[float, BeforeValidator(_fee), Field(ge=0, lt=1)] = 0.0005
     slippage: float = Field(0.0, ge=0, lt=1)
     fill: Literal["next_open", "next_close", "close"] = "next_open"
     side: Literal["long", "short", "both"] = "long"
+    opposite: Literal["reverse", "ignore"] = Field("reverse", description="what an opposite entry does in a position")
     size: Annotated[float, Field(gt=0, le=1)] | Units = 1.0
     stop_loss: Fraction | None = None
     take_profit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
@@ -47,6 +73,7 @@ class Execution(BaseModel):
     hold: Annotated[int, Field(ge=1)] | None = None
     cooldown: int = Field(0, ge=0)
     risk_free: float = Field(0.0, gt=-1, lt=1)
+    fast_path: bool = Field(True, description="false marks the equity bar by bar; the same but for rounding")
 
 
 class Rules(NamedTuple):
@@ -68,11 +95,19 @@ class Rules(NamedTuple):
     cooldown: int
     risk_free_per_bar: float
     periods_per_year: float
+    fast_path: bool
+    reverses: bool
+    stops_wait: int
+    stops_first: bool
+    targets_slip: bool
+    stops_on_signal: bool
+    last_fill: bool
 
 
 def rules(execution: Execution, signals: Signals, periods_per_year: float) -> Rules:
     """The rules of one trial: the sweep's execution model with the strategy's own stops and holding time."""
-    fixed = isinstance(execution.size, Units)
+    fixed, preset = isinstance(execution.size, Units), PRESETS[execution.preset]
+    cooldown = int(_first(signals.cooldown, execution.cooldown))
     return Rules(
         cash=execution.cash,
         fee=execution.fee,
@@ -87,9 +122,16 @@ def rules(execution: Execution, signals: Signals, periods_per_year: float) -> Ru
         take_profit=float(_first(signals.take_profit, execution.take_profit)),
         trailing_stop=float(_first(signals.trailing_stop, execution.trailing_stop)),
         hold=int(_first(signals.hold, execution.hold)),
-        cooldown=int(_first(signals.cooldown, execution.cooldown)),
+        cooldown=cooldown,
         risk_free_per_bar=execution.risk_free / periods_per_year,
         periods_per_year=periods_per_year,
+        fast_path=execution.fast_path,
+        reverses=execution.side == "both" and execution.opposite == "reverse" and cooldown == 0,
+        stops_wait=preset.stops_wait,
+        stops_first=preset.stops_first,
+        targets_slip=preset.targets_slip,
+        stops_on_signal=preset.stops_on_signal,
+        last_fill=preset.last_close or execution.fill != "close",
     )
 
 

@@ -18,19 +18,10 @@ Paths = list[str]  # an alias, because `list` names a method below
 
 @dataclass(frozen=True)
 class ObjectTag:
-    """What tells two contents of one path apart without reading them.
-
-    tag: `sha256:` and the hex digest where the store knows it, else something that changes with every write.
-    """
+    """What tells two contents of one path apart without reading them; `tag` changes with the content."""
 
     size: int
     tag: str
-
-    @property
-    def sha256(self) -> str | None:
-        """The digest of the content in hex, where it is known."""
-        kind, _, digest = self.tag.partition(":")
-        return digest if kind == "sha256" else None
 
 
 @dataclass(frozen=True)
@@ -55,8 +46,15 @@ class StorageProvider(Protocol):
     def uri(self) -> str:
         """What `provider_for` needs to reach the same root; free of credentials."""
 
+    @property
+    def retries(self) -> int:
+        """How often this process has tried an operation again, ever; on any store of the kind."""
+
     def read(self, path: str) -> bytes:
         """The whole content. Raises `NotFound`."""
+
+    def fetch(self, path: str) -> tuple[bytes, ObjectTag]:
+        """The whole content, and the tag of that very content. Raises `NotFound`."""
 
     def write(self, path: str, data: bytes) -> None:
         """Put `data` at `path`, atomically replacing what is there; durable on return. Last writer wins."""
@@ -76,6 +74,9 @@ class StorageProvider(Protocol):
     def tag(self, path: str) -> ObjectTag:
         """Size and a tag of the content, without reading it. Raises `NotFound`."""
 
+    def tags(self, prefix: str = "") -> dict[str, ObjectTag]:
+        """What `tag` says of each path that `list` shows; costs no more than a listing where objects are far away."""
+
     def delete(self, path: str) -> None:
         """Remove the object. Raises `NotFound` when it is not there."""
 
@@ -84,6 +85,12 @@ class StorageProvider(Protocol):
 
     def check_writable(self) -> None:
         """Raises `StorageError` where nothing can be written; leaves no object and no folder behind."""
+
+    def leftovers(self, older_than_s: float) -> Paths:
+        """Sorted names of temporary files, at least that old, of writers that died; no other method knows them."""
+
+    def remove_leftover(self, name: str) -> None:
+        """Remove one of `leftovers`; nothing happens where it is gone. Raises `StorageError` for any other path."""
 
 
 def checked(path: str) -> str:
@@ -107,6 +114,16 @@ def told(action: str, path: str, uri: str, absent: type[StorageError] = StorageE
         raise absent(f"Could not {action} {path!r} in {uri}: {reason}.") from error
     except OSError as error:
         raise StorageError(f"Could not {action} {path!r} in {uri}: {error.strerror or error}.") from error
+
+
+def checked_leftover(name: str) -> str:
+    """`name` if only its last part is one of the providers' own names; raises `StorageError` otherwise."""
+    folder, _, last = name.rpartition("/")
+    if not last.startswith(HIDDEN) or not last.isprintable() or "\\" in last:
+        raise StorageError(f"{name!r} is no temporary file of a store; only those can be removed in this way.")
+    if folder:
+        checked(folder)
+    return name
 
 
 def sha256_of(data: bytes) -> str:

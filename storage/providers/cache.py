@@ -1,8 +1,8 @@
 """A node's own copy of objects that are read often: each is fetched once, by whichever process comes first.
 
-A file of the cache is named by what it holds (store, path, size and tag), so it never becomes wrong, only unused; the
-tag is asked for at each read, and an object that changed is another file. Files appear finished, by a rename. Whoever
-misses one claims it by creating `NAME.claim`; the others wait for the file, and take a claim over that got too old.
+A file of the cache is named by what it holds (store, path, size and tag), so it never becomes wrong, only unused: an
+object that changed is another file. Files appear finished, by a rename. Whoever misses one claims it by creating
+`NAME.claim`; the others wait for the file, and take a claim over that got too old.
 """
 
 import hashlib
@@ -10,20 +10,24 @@ import io
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
 import pyarrow as pa
 
-from storage.errors import NotFound, StorageError
-from storage.providers.base import ObjectInfo, ObjectTag, Paths, StorageProvider, sha256_of
+from storage.errors import NotFound
+from storage.providers.base import ObjectInfo, ObjectTag, Paths, StorageProvider
 
+T = TypeVar("T")
 CLAIM_S = 120.0
 _POLL_S = 0.02
 _PART = ".part-"
+_SEAL_BYTES = 32
+_intact: set[tuple[str, int, int]] = set()
+"""Sealed files that this process has checked: path, inode and size."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,11 @@ class CachedProvider:
         """That of `inner`: nothing is stored here."""
         return self.inner.uri
 
+    @property
+    def retries(self) -> int:
+        """Those of `inner`."""
+        return self.inner.retries
+
     def read(self, path: str) -> bytes:
         """See `StorageProvider.read`: one request for the tag, and one more where the node has no copy."""
         try:
@@ -53,6 +62,22 @@ class CachedProvider:
         file = self._file(path, tag)
         found = _content(file, tag.size)
         return self._fetched(path, tag, file) if found is None else found
+
+    def fetch(self, path: str) -> tuple[bytes, ObjectTag]:
+        """See `StorageProvider.fetch`: past the cache."""
+        return self.inner.fetch(path)
+
+    def derived(self, path: str, tag: ObjectTag, make: Callable[[bytes], bytes]) -> tuple[pa.Buffer, bool]:
+        """What `make` makes of the content that has this tag, mapped from the node's disk; and whether it was there.
+
+        Asks the store for nothing but the content, once. The sha256 of what was made is kept with it, and is checked
+        by each process before it uses a file for the first time. There is one `make` for all objects of a store.
+        """
+        file = self._file(path, tag, "derived")
+        found = _sealed(file)
+        if found is not None:
+            return found, True
+        return self._shared(file, lambda: _sealed(file), lambda: self._made(path, tag, file, make)), False
 
     def open(self, path: str) -> BinaryIO:
         """See `StorageProvider.open`: mapped from the node's disk, so that processes share its memory."""
@@ -87,6 +112,10 @@ class CachedProvider:
         """See `StorageProvider.tag`."""
         return self.inner.tag(path)
 
+    def tags(self, prefix: str = "") -> dict[str, ObjectTag]:
+        """See `StorageProvider.tags`."""
+        return self.inner.tags(prefix)
+
     def delete(self, path: str) -> None:
         """See `StorageProvider.delete`."""
         self.inner.delete(path)
@@ -95,45 +124,58 @@ class CachedProvider:
         """See `StorageProvider.check_writable`."""
         self.inner.check_writable()
 
-    def _file(self, path: str, tag: ObjectTag) -> Path:
-        name = hashlib.sha256(f"{self.inner.uri}\n{path}\n{tag.size}\n{tag.tag}".encode()).hexdigest()
+    def leftovers(self, older_than_s: float) -> Paths:
+        """See `StorageProvider.leftovers`."""
+        return self.inner.leftovers(older_than_s)
+
+    def remove_leftover(self, name: str) -> None:
+        """See `StorageProvider.remove_leftover`."""
+        self.inner.remove_leftover(name)
+
+    def _file(self, path: str, tag: ObjectTag, kind: str = "object") -> Path:
+        text = f"{self.inner.uri}\n{path}\n{tag.size}\n{tag.tag}\n{kind}"
+        name = hashlib.sha256(text.encode()).hexdigest()
         return self.folder / name[:2] / name
 
     def _fetched(self, path: str, tag: ObjectTag, file: Path) -> bytes:
-        """From `inner`, or from the copy that another process is about to finish."""
+        return self._shared(file, lambda: _content(file, tag.size), lambda: self._copied(path, tag, file))
+
+    def _shared(self, file: Path, look: Callable[[], T | None], make: Callable[[], T]) -> T:
+        """What `look` finds once another process has finished it; else what `make` makes, here."""
         claim = file.with_suffix(".claim")
         if not self._claimed(claim):
-            found = self._awaited(file, claim, tag.size)
+            found = self._awaited(look, claim)
             if found is not None:
                 return found
         try:
-            found = _content(file, tag.size)  # published between our look and our claim
-            return self._copied(path, tag, file) if found is None else found
+            found = look()  # published between our look and our claim
+            return make() if found is None else found
         finally:
             with suppress(OSError):
                 claim.unlink()
 
     def _copied(self, path: str, tag: ObjectTag, file: Path) -> bytes:
-        """Content that fits the tag is published; a newer one is right for the reader and wrong under this name."""
-        if tag.size > self.limit_bytes:
-            return self.inner.read(path)
-        data = self.inner.read(path)
-        fits = len(data) == tag.size
-        if tag.sha256 is not None:
-            fits = fits and sha256_of(data) == tag.sha256
-        elif fits:
-            fits = self._still(path, tag)
-        if fits:
-            with suppress(OSError):
-                _publish(file, data)
-                self._evict(file)
+        """Content that has the tag is published; a newer one is right for the reader and wrong under this name."""
+        data, now = self.inner.fetch(path)
+        if now == tag:
+            self._keep(file, data)
         return data
 
-    def _still(self, path: str, tag: ObjectTag) -> bool:
-        try:
-            return self.inner.tag(path) == tag
-        except StorageError:
-            return False
+    def _made(self, path: str, tag: ObjectTag, file: Path, make: Callable[[bytes], bytes]) -> pa.Buffer:
+        data, now = _content(self._file(path, tag), tag.size), tag
+        if data is None:
+            data, now = self.inner.fetch(path)
+        made = make(data)
+        if now == tag:
+            self._keep(file, made + hashlib.sha256(made).digest())
+        return pa.py_buffer(made)
+
+    def _keep(self, file: Path, data: bytes) -> None:
+        if len(data) > self.limit_bytes:
+            return
+        with suppress(OSError):
+            _publish(file, data)
+            self._evict(file)
 
     def _claimed(self, claim: Path) -> bool:
         """Whether the object is ours to fetch; also True where nothing can be claimed at all."""
@@ -146,10 +188,10 @@ class CachedProvider:
             return True
         return True
 
-    def _awaited(self, file: Path, claim: Path, size: int) -> bytes | None:
-        """The finished copy of whoever holds the claim; None, and the claim ours, when that one gave up or died."""
+    def _awaited(self, look: Callable[[], T | None], claim: Path) -> T | None:
+        """What whoever holds the claim has finished; None, and the claim ours, when that one gave up or died."""
         while True:
-            found = _content(file, size)
+            found = look()
             if found is not None:
                 return found
             if _age_s(claim) > self.claim_s:
@@ -158,7 +200,7 @@ class CachedProvider:
                     claim.rename(gone)
                     gone.unlink()
             if self._claimed(claim):
-                return _content(file, size)
+                return look()
             time.sleep(_POLL_S)
 
     def _evict(self, newest: Path) -> None:
@@ -192,6 +234,24 @@ def _mapped(file: Path, size: int) -> BinaryIO | None:
     except (OSError, pa.ArrowException):  # an empty file cannot be mapped
         return None
     return cast(BinaryIO, mapped) if mapped.size() == size else None
+
+
+def _sealed(file: Path) -> pa.Buffer | None:
+    """The content of a file that ends with the sha256 of it; a damaged one is removed."""
+    try:
+        whole = pa.memory_map(str(file)).read_buffer()
+        os.utime(file)
+        key = (str(file), file.stat().st_ino, whole.size)
+    except (OSError, pa.ArrowException):
+        return None
+    content = whole.slice(0, max(whole.size - _SEAL_BYTES, 0))
+    if key not in _intact:
+        if hashlib.sha256(content).digest() != whole.slice(content.size).to_pybytes():
+            with suppress(OSError):
+                file.unlink()
+            return None
+        _intact.add(key)
+    return content
 
 
 def _publish(file: Path, data: bytes) -> None:

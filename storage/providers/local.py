@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,7 +11,16 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from storage.errors import NotFound, StorageError
-from storage.providers.base import HIDDEN, TEMPORARY, ObjectInfo, ObjectTag, Paths, checked, told
+from storage.providers.base import (
+    HIDDEN,
+    TEMPORARY,
+    ObjectInfo,
+    ObjectTag,
+    Paths,
+    checked,
+    checked_leftover,
+    told,
+)
 
 
 @dataclass(frozen=True)
@@ -31,11 +41,22 @@ class LocalProvider:
         """The folder, absolute: it means the same from any working directory."""
         return str(self.root)
 
+    @property
+    def retries(self) -> int:
+        """See `StorageProvider.retries`: a disk is asked once."""
+        return 0
+
     def read(self, path: str) -> bytes:
         """See `StorageProvider.read`."""
         target = self._target(path)
         with told("read", path, self.uri, NotFound):
             return target.read_bytes()
+
+    def fetch(self, path: str) -> tuple[bytes, ObjectTag]:
+        """See `StorageProvider.fetch`."""
+        target = self._target(path)
+        with told("read", path, self.uri, NotFound), target.open("rb") as file:
+            return file.read(), _tag_of(os.fstat(file.fileno()))
 
     def write(self, path: str, data: bytes) -> None:
         """See `StorageProvider.write`: a finished temporary file takes the name."""
@@ -62,7 +83,7 @@ class LocalProvider:
         with told("list", prefix, self.uri):
             if not top.is_dir():
                 return []
-            return sorted(path.relative_to(self.root).as_posix() for path in _files_below(top))
+            return sorted(_files_below(self.root, top))
 
     def stat(self, path: str) -> ObjectInfo:
         """See `StorageProvider.stat`: all taken from one open file, so it describes one state."""
@@ -77,8 +98,15 @@ class LocalProvider:
         with told("tag", path, self.uri, NotFound):
             if target.is_dir():
                 raise IsADirectoryError
-            status = target.stat()
-        return ObjectTag(status.st_size, f"file:{status.st_ino}-{status.st_mtime_ns}")
+            return _tag_of(target.stat())
+
+    def tags(self, prefix: str = "") -> dict[str, ObjectTag]:
+        """See `StorageProvider.tags`; what is deleted meanwhile is left out."""
+        found = {}
+        for path in self.list(prefix):
+            with suppress(NotFound):
+                found[path] = self.tag(path)
+        return found
 
     def delete(self, path: str) -> None:
         """See `StorageProvider.delete`."""
@@ -107,6 +135,21 @@ class LocalProvider:
             raise StorageError(f"{self.uri} cannot be written: {folder} is a file and not a folder.") from error
         except OSError as error:
             raise StorageError(f"{self.uri} cannot be written ({folder}: {error.strerror or error}).") from error
+
+    def leftovers(self, older_than_s: float) -> Paths:
+        """See `StorageProvider.leftovers`."""
+        latest = time.time() - older_than_s
+        with told("list", "", self.uri):
+            if not self.root.is_dir():
+                return []
+            names = list(_files_below(self.root, self.root, hidden=True))
+            return sorted(name for name in names if (self.root / name).stat().st_mtime <= latest)
+
+    def remove_leftover(self, name: str) -> None:
+        """See `StorageProvider.remove_leftover`."""
+        target = self.root / PurePosixPath(checked_leftover(name))
+        with told("delete", name, self.uri):
+            target.unlink(missing_ok=True)
 
     def _named(self, target: Path, temporary: Path) -> bool:
         """Give a finished file its name; False when the name is taken."""
@@ -154,9 +197,17 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _files_below(top: Path) -> Iterator[Path]:
+def _tag_of(status: os.stat_result) -> ObjectTag:
+    return ObjectTag(status.st_size, f"file:{status.st_ino}-{status.st_mtime_ns}")
+
+
+def _files_below(root: Path, top: Path, hidden: bool = False) -> Iterator[str]:
+    """Paths below `root` of the files in `top`; as text throughout, since there may be very many."""
+
     def fail(error: OSError) -> None:
         raise error
 
     for folder, _, names in os.walk(top, onerror=fail, followlinks=True):
-        yield from (Path(folder, name) for name in names if not name.startswith(HIDDEN))
+        below = folder[len(str(root)) :].replace(os.sep, "/").lstrip("/")
+        start = f"{below}/" if below else ""
+        yield from (start + name for name in names if name.startswith(HIDDEN) == hidden)

@@ -7,7 +7,7 @@ from threading import Lock
 from typing import BinaryIO
 
 from storage.errors import NotFound
-from storage.providers.base import ObjectInfo, ObjectTag, Paths, checked, sha256_of
+from storage.providers.base import ObjectInfo, ObjectTag, Paths, checked, checked_leftover, sha256_of
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,19 @@ class MemoryProvider:
         """`memory://` and the name."""
         return f"memory://{self.name}"
 
+    @property
+    def retries(self) -> int:
+        """See `StorageProvider.retries`: nothing here can fail."""
+        return 0
+
     def read(self, path: str) -> bytes:
         """See `StorageProvider.read`."""
         return self._found("read", path)[0]
+
+    def fetch(self, path: str) -> tuple[bytes, ObjectTag]:
+        """See `StorageProvider.fetch`."""
+        data, _ = self._found("read", path)
+        return data, _tag_of(data)
 
     def write(self, path: str, data: bytes) -> None:
         """See `StorageProvider.write`."""
@@ -51,8 +61,13 @@ class MemoryProvider:
 
     def tag(self, path: str) -> ObjectTag:
         """See `StorageProvider.tag`."""
-        data, _ = self._found("tag", path)
-        return ObjectTag(len(data), f"sha256:{sha256_of(data)}")
+        return _tag_of(self._found("tag", path)[0])
+
+    def tags(self, prefix: str = "") -> dict[str, ObjectTag]:
+        """See `StorageProvider.tags`."""
+        paths = self.list(prefix)
+        with self._lock:
+            return {path: _tag_of(self._objects[path][0]) for path in paths if path in self._objects}
 
     def delete(self, path: str) -> None:
         """See `StorageProvider.delete`."""
@@ -67,6 +82,14 @@ class MemoryProvider:
     def check_writable(self) -> None:
         """See `StorageProvider.check_writable`."""
 
+    def leftovers(self, older_than_s: float) -> Paths:  # noqa: ARG002 - the contract's
+        """See `StorageProvider.leftovers`: there are none."""
+        return []
+
+    def remove_leftover(self, name: str) -> None:
+        """See `StorageProvider.remove_leftover`."""
+        checked_leftover(name)
+
     def _found(self, action: str, path: str) -> tuple[bytes, float]:
         with self._lock:
             found = self._objects.get(checked(path))
@@ -76,6 +99,10 @@ class MemoryProvider:
 
     def _missing(self, action: str, path: str) -> NotFound:
         return NotFound(f"Could not {action} {path!r} in {self.uri}: there is no such object.")
+
+
+def _tag_of(data: bytes) -> ObjectTag:
+    return ObjectTag(len(data), f"sha256:{sha256_of(data)}")
 
 
 _memories: dict[str, MemoryProvider] = {}

@@ -54,6 +54,10 @@ class NfsProvider(LocalProvider):
         """See `StorageProvider.read`."""
         return self._steady(lambda: super(NfsProvider, self).read(path))
 
+    def fetch(self, path: str) -> tuple[bytes, ObjectTag]:
+        """See `StorageProvider.fetch`."""
+        return self._steady(lambda: super(NfsProvider, self).fetch(path))
+
     def write(self, path: str, data: bytes) -> None:
         """See `StorageProvider.write`."""
         self._steady(lambda: super(NfsProvider, self).write(path, data))
@@ -74,6 +78,10 @@ class NfsProvider(LocalProvider):
         """See `StorageProvider.tag`."""
         return self._steady(lambda: super(NfsProvider, self).tag(path))
 
+    def tags(self, prefix: str = "") -> dict[str, ObjectTag]:
+        """See `StorageProvider.tags`."""
+        return self._steady(lambda: super(NfsProvider, self).tags(prefix))
+
     def delete(self, path: str) -> None:
         """See `StorageProvider.delete`."""
         self._steady(lambda: super(NfsProvider, self).delete(path))
@@ -85,6 +93,14 @@ class NfsProvider(LocalProvider):
     def check_writable(self) -> None:
         """See `StorageProvider.check_writable`."""
         self._steady(super().check_writable)
+
+    def leftovers(self, older_than_s: float) -> Paths:
+        """See `StorageProvider.leftovers`."""
+        return self._steady(lambda: super(NfsProvider, self).leftovers(older_than_s))
+
+    def remove_leftover(self, name: str) -> None:
+        """See `StorageProvider.remove_leftover`."""
+        self._steady(lambda: super(NfsProvider, self).remove_leftover(name))
 
     def check_mounted(self) -> None:
         """Raises `StorageError` while the mount is missing."""

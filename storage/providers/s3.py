@@ -2,15 +2,18 @@
 
 import io
 import os
+import time
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from operator import itemgetter
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
 
 from storage.errors import NotFound, StorageError
-from storage.providers.base import HIDDEN, PROBE, ObjectInfo, ObjectTag, Paths, checked, sha256_of
-from storage.providers.s3_calls import Answer, Call, Connection, Damaged, Refused, connection_for
+from storage.providers.base import HIDDEN, PROBE, ObjectInfo, ObjectTag, Paths, checked, checked_leftover, sha256_of
+from storage.providers.s3_calls import Answer, Call, Connection, Damaged, Refused, connection_for, retries_here
 from storage.providers.s3_options import S3Options
 
 _SHA256, _WRITER = "sha256", "writer"  # user metadata of each object that is written here
@@ -43,9 +46,19 @@ class S3Provider:
         place = f"s3://{self.bucket}/{quote(self.prefix)}".rstrip("/")
         return place + (f"?{urlencode(stated, safe='/:')}" if stated else "")
 
+    @property
+    def retries(self) -> int:
+        """See `StorageProvider.retries`: requests of this process to any bucket."""
+        return retries_here()
+
     def read(self, path: str) -> bytes:
         """See `StorageProvider.read`."""
         return self._fetched("read", path).body
+
+    def fetch(self, path: str) -> tuple[bytes, ObjectTag]:
+        """See `StorageProvider.fetch`: one GET."""
+        answer = self._fetched("read", path)
+        return answer.body, _tag_of(answer.size, answer.fields["ETag"])
 
     def write(self, path: str, data: bytes) -> None:
         """See `StorageProvider.write`: one PUT."""
@@ -71,15 +84,7 @@ class S3Provider:
 
     def list(self, prefix: str = "") -> Paths:
         """See `StorageProvider.list`: one request for each 1,000 objects."""
-        top = self._key(prefix) + "/" if prefix else self._root()
-        found: list[str] = []
-        following: dict[str, str] = {}
-        while True:
-            page = self._call("list", prefix, "list_objects_v2", Prefix=top, **following)
-            found += [content["Key"].removeprefix(self._root()) for content in page.fields.get("Contents", ())]
-            if not page.fields.get("IsTruncated"):
-                return sorted(path for path in found if _is_shown(path))
-            following = {"ContinuationToken": page.fields["NextContinuationToken"]}
+        return sorted(path for path, _ in self._listed(prefix) if _is_shown(path))
 
     def stat(self, path: str) -> ObjectInfo:
         """See `StorageProvider.stat`: one HEAD; content that others wrote without its sha256 is read for it."""
@@ -92,8 +97,12 @@ class S3Provider:
     def tag(self, path: str) -> ObjectTag:
         """See `StorageProvider.tag`: one HEAD."""
         head = self._head("tag", path)
-        known = _sha256_in(head)
-        return ObjectTag(head.size, f"sha256:{known}" if known else f"etag:{head.fields['ETag']}")
+        return _tag_of(head.size, head.fields["ETag"])
+
+    def tags(self, prefix: str = "") -> dict[str, ObjectTag]:
+        """See `StorageProvider.tags`: a listing tells them."""
+        shown = [(path, entry) for path, entry in self._listed(prefix) if _is_shown(path)]
+        return {path: _tag_of(entry["Size"], entry["ETag"]) for path, entry in sorted(shown, key=itemgetter(0))}
 
     def delete(self, path: str) -> None:
         """See `StorageProvider.delete`: S3 does not say whether there was anything, so a HEAD asks before."""
@@ -122,9 +131,35 @@ class S3Provider:
                 self._told(Call("delete", name, "delete_object", {"Key": key}))
         _proven.add(self._promise())
 
+    def leftovers(self, older_than_s: float) -> Paths:
+        """See `StorageProvider.leftovers`: objects with which a promise was tried. A PUT leaves none."""
+        latest = time.time() - older_than_s
+        return sorted(
+            path
+            for path, entry in self._listed("")
+            if path.rpartition("/")[2].startswith(HIDDEN) and entry["LastModified"].timestamp() <= latest
+        )
+
+    def remove_leftover(self, name: str) -> None:
+        """See `StorageProvider.remove_leftover`."""
+        key = self._root() + checked_leftover(name)
+        self._told(Call("delete", name, "delete_object", {"Key": key}))
+
+    def _listed(self, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Path and entry of every key below the folder, ours or not, in the order of S3."""
+        top = self._key(prefix) + "/" if prefix else self._root()
+        following: dict[str, str] = {}
+        while True:
+            page = self._call("list", prefix, "list_objects_v2", Prefix=top, **following).fields
+            for entry in page.get("Contents", ()):
+                yield entry["Key"].removeprefix(self._root()), entry
+            if not page.get("IsTruncated"):
+                return
+            following = {"ContinuationToken": page["NextContinuationToken"]}
+
     def _accepts(self, put: Call) -> bool:
         try:
-            self._connection().run(put)
+            self._connection().run(put, self.uri)
         except Refused as refusal:
             if refusal.status not in (409, 412):
                 raise refusal.told() from refusal.error
@@ -160,17 +195,17 @@ class S3Provider:
     def _call(self, action: str, path: str, method: str, **arguments: Any) -> Answer:
         call = Call(action, path, method, arguments, check=_undamaged if method == "get_object" else None)
         if "IfNoneMatch" in arguments:
-            return self._connection().run(call)
+            return self._connection().run(call, self.uri)
         return self._told(call)
 
     def _told(self, call: Call) -> Answer:
         try:
-            return self._connection().run(call)
+            return self._connection().run(call, self.uri)
         except Refused as refusal:
             raise refusal.told() from refusal.error
 
     def _connection(self) -> Connection:
-        return connection_for(self.bucket, self.options, self.uri)
+        return connection_for(self.bucket, self.options)
 
     def _where(self) -> str:
         return f"{self.uri} ({self.options.place()})"
@@ -185,6 +220,12 @@ class S3Provider:
 def _is_shown(path: str) -> bool:
     """Markers of folders, which some tools leave, are no objects."""
     return not path.endswith("/") and not any(part.startswith(HIDDEN) for part in path.split("/"))
+
+
+def _tag_of(size: int, etag: str) -> ObjectTag:
+    """Some stores put the ETag into quotes in a header and not in a listing."""
+    plain = etag.strip('"')
+    return ObjectTag(size, f"etag:{plain}")
 
 
 def _sha256_in(answer: Answer) -> str | None:

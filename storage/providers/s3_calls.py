@@ -1,19 +1,22 @@
-"""Requests to S3: one connection a process, retries with a deadline, and errors in words."""
+"""Requests to S3: one connection a process and bucket, retries with a deadline, and errors in words."""
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
 from storage.errors import NotFound, StorageError
 from storage.providers.s3_options import S3Options
 
-ATTEMPTS = 5
+ATTEMPTS = 30
 DEADLINE_S = 90.0
-LONGEST_PAUSE_S = 5.0
+LONGEST_PAUSE_S = 10.0
+UNHEARD_ATTEMPTS = 4
+"""Of a store that has never answered this process: its address is more likely wrong than the network."""
 _PASSING = {
     "SlowDown",
     "ServiceUnavailable",
@@ -102,28 +105,36 @@ class Refused(Exception):  # noqa: N818 - told to the user as a StorageError
 
 
 class Connection:
-    """One bucket from one process; threads may share it."""
+    """One bucket from one process; threads may share it.
 
-    def __init__(self, bucket: str, options: S3Options, uri: str) -> None:
+    The layers below try once: what they would repeat by themselves could be neither counted nor bounded here.
+    """
+
+    def __init__(self, bucket: str, options: S3Options) -> None:
         import s3fs
 
         self._bucket = bucket
-        self._where = f"{uri} ({options.place()})" if not options.endpoint_url else uri
         self._options = options
         self._filesystem = s3fs.S3FileSystem(**options.of_filesystem())
-        self._filesystem.retries = 2
+        self._filesystem.retries = 1
+        self._answered = False
 
-    def run(self, call: Call) -> Answer:
-        """Send until it succeeds, is refused for good, or time or attempts run out. Raises `Refused`."""
+    def run(self, call: Call, uri: str) -> Answer:
+        """Send until it succeeds, is refused for good, or time or attempts run out. Raises `Refused`.
+
+        uri: of the store that asks, for messages.
+        """
         attempts = 0
 
         def once() -> Answer:
             nonlocal attempts
             attempts += 1
+            if attempts > 1:
+                _count_retry()
             return self._once(call)
 
         retrying = Retrying(
-            stop=stop_after_attempt(ATTEMPTS) | stop_after_delay(DEADLINE_S),
+            stop=self._is_enough,
             wait=wait_random_exponential(multiplier=0.2, max=LONGEST_PAUSE_S),
             retry=retry_if_exception(_passes),
             reraise=True,
@@ -133,12 +144,22 @@ class Connection:
         except Exception as error:
             if isinstance(error, StorageError) or not _is_foreign(error):
                 raise
-            raise Refused(call, self._where, attempts, error) from error
+            where = uri if self._options.endpoint_url else f"{uri} ({self._options.place()})"
+            raise Refused(call, where, attempts, error) from error
+
+    def _is_enough(self, state: RetryCallState) -> bool:
+        most = ATTEMPTS if self._answered else UNHEARD_ATTEMPTS
+        return state.attempt_number >= most or (state.seconds_since_start or 0.0) >= DEADLINE_S
 
     def _once(self, call: Call) -> Answer:
         from fsspec.asyn import sync
 
-        answer = cast(Answer, sync(self._filesystem.loop, self._send, call))
+        try:
+            answer = cast(Answer, sync(self._filesystem.loop, self._send, call))
+        except Exception as error:
+            self._answered = self._answered or status_of(error) is not None
+            raise
+        self._answered = True
         if call.check is not None:
             call.check(answer)
         return answer
@@ -156,13 +177,28 @@ class Connection:
 _connections: dict[tuple[object, ...], Connection] = {}
 
 
-def connection_for(bucket: str, options: S3Options, uri: str) -> Connection:
+def connection_for(bucket: str, options: S3Options) -> Connection:
     """This process's connection, made when first asked for; credentials in the environment may change."""
     stated = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
-    key = (os.getpid(), bucket, options, uri, stated)
+    key = (os.getpid(), bucket, options, stated)
     if key not in _connections:
-        _connections[key] = Connection(bucket, options, uri)
+        _connections[key] = Connection(bucket, options)
     return _connections[key]
+
+
+_retries = 0
+_counting = threading.Lock()
+
+
+def retries_here() -> int:
+    """How many requests this process has sent again, ever."""
+    return _retries
+
+
+def _count_retry() -> None:
+    global _retries
+    with _counting:
+        _retries += 1
 
 
 def status_of(error: BaseException) -> int | None:

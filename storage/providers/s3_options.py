@@ -61,7 +61,7 @@ class S3Options:
     def of_filesystem(self) -> dict[str, Any]:
         """Arguments of `s3fs.S3FileSystem`.
 
-        Its own layers retry twice each and no more: they multiply, and the retries with a deadline are ours.
+        The layers below do not retry: their retries multiply, and those with a deadline are ours.
         """
         endpoint = self.endpoint()
         region = self.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
@@ -79,7 +79,7 @@ class S3Options:
             },
             "config_kwargs": {
                 "s3": {"addressing_style": "path" if path_style else "auto"},
-                "retries": {"total_max_attempts": 2, "mode": "standard"},
+                "retries": {"total_max_attempts": 1, "mode": "standard"},
                 "connect_timeout": 5,
                 "read_timeout": 30,
                 "max_pool_connections": 32,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import ray
 
-from . import engine, scale, store
+from . import engine, scale, store, verdict
 from .machine import processor
 
 TARGET = Path(__file__).parents[2] / "docs" / "benchmarks.md"
@@ -26,6 +26,7 @@ def main() -> None:
         tools = [] if quick else scale.others(folder)
         ray.shutdown()
         stored = store.table(folder / "store", quick)
+        judged = verdict.table(folder / "verdict", quick)
     packages = ", ".join(f"{p} {version(p)}" for p in ("numpy", "numba", "ray", "pyarrow"))
     text = "\n".join(
         [
@@ -44,9 +45,9 @@ def main() -> None:
             "## The grid on two cores",
             "",
             "`sma_cross` sweeps. Plain: two processes that evaluate and encode the same units with no grid around "
-            "them. Busy: wall seconds inside units / (wall x 2 cores); a worker's wait for its bars counts, so compare "
-            "the two walls and not this column. All times include starting the workers; Ray itself "
-            "was running.",
+            "them. Efficiency: CPU seconds in units / (wall x 2 cores), so grid / plain is the ratio of the walls; "
+            "medians of rounds in which the two alternate. All times include starting the workers; Ray itself was "
+            "running.",
             "",
             *grid,
             *(["", "## Small trials in other tools", "", *tools] if tools else []),
@@ -57,6 +58,12 @@ def main() -> None:
             "many requests there are ([storage.md](storage.md)).",
             "",
             *stored,
+            "",
+            "## The verdict",
+            "",
+            "Peak is the memory of the process that does it, Python and its packages included.",
+            "",
+            *judged,
             "",
         ]
     )

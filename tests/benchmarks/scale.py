@@ -2,25 +2,24 @@
 
 import multiprocessing
 import os
+import statistics
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import ray
 
 from grid.aggregate import Progress
 from grid.cluster import NAMESPACE
 from grid.engine import METRICS, Engine
 from grid.evaluate import Evaluator
-from grid.observe import KERNEL
 from grid.resolve import resolve
 from grid.spec import Sweep
 from grid.sweep import Watch, run
-from grid.telemetry import Metric, Telemetry
 
 from .made import cross_sweep, store_bars
 
@@ -56,13 +55,15 @@ class Case:
 
 CASES = (
     Case("10 us", "1D", 365, 100, 200, symbols=200),
-    Case("100 us", "1H", 52_560, 1000, 1000),
+    Case("100 us", "1H", 52_560, 1000, 650),
     Case("1 ms", "1m", 525_600, 100, 20, symbols=25),
 )
+ROUNDS = 3
 
 
 def half(spec: dict[str, Any], which: int, unit: int, busy: Any) -> None:
-    """Every second unit of the plan, evaluated and encoded, with nothing around it; `busy` gets the seconds of it."""
+    """Every second unit of the plan, evaluated and encoded with nothing around it; `busy` gets its CPU seconds."""
+    pa.set_cpu_count(1)
     resolved = resolve(Sweep(**spec))
     evaluator, dataset, loaded = Evaluator(resolved), -1, None
     seconds = 0.0
@@ -70,14 +71,14 @@ def half(spec: dict[str, Any], which: int, unit: int, busy: Any) -> None:
         if number % CORES == which:
             if one.dataset != dataset or loaded is None:
                 dataset, loaded = one.dataset, resolved.load(one.dataset)
-            began = time.perf_counter()
+            began = time.process_time()
             evaluator.evaluate(one, loaded)
-            seconds += time.perf_counter() - began
+            seconds += time.process_time() - began
     busy.put(seconds)
 
 
 def plain_seconds(spec: dict[str, Any], unit: int) -> tuple[float, float]:
-    """Wall time, and seconds in units, of two processes that share the plan and nothing else."""
+    """Wall time, and CPU seconds in units, of two processes that share the plan and nothing else."""
     context = multiprocessing.get_context("spawn")
     busy, began = context.Queue(), time.perf_counter()
     workers = [context.Process(target=half, args=(spec, which, unit, busy)) for which in range(CORES)]
@@ -89,44 +90,44 @@ def plain_seconds(spec: dict[str, Any], unit: int) -> tuple[float, float]:
     return time.perf_counter() - began, seconds
 
 
-class Busy:
-    """Sums the seconds that workers spend in units."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def record(self, metric: Metric, value: float, _labels: Mapping[str, str]) -> None:
-        if metric.name == KERNEL:
-            self.seconds += value
-
-
 def efficiency(folder: Path, scale: float) -> list[str]:
-    """Markdown rows: seconds in units / (wall x cores) of the grid and of two plain processes, with their start."""
+    """Markdown rows: the grid and two plain processes in turn, both with the start of their processes."""
     lines = [
-        "| trial | trials | grid s | plain s | grid busy | plain busy | grid / plain | us a trial and core "
+        "| trial | trials | grid s | plain s | grid | plain | grid / plain (rounds) | us a trial and core "
         "| driver MB at 10 % | at the end |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for case in CASES:
-        home = folder / case.timeframe
-        names = [f"M{i:03}" for i in range(max(1, int(case.symbols * scale)))]
-        for name in names:
-            store_bars(home / "data", case.timeframe, case.bars, name)
-        fast = max(2, int(case.fast * scale)) if case.symbols == 1 else case.fast
-        spec = cross_sweep(home, case.timeframe, fast, case.slow, names)
-        total = resolve(Sweep(**spec)).plan.total
-        memory, busy, telemetry = Memory(total), Busy(), Telemetry()
-        with telemetry.also(busy):
-            session = run(spec, "ray", Watch(progress=memory, telemetry=telemetry))
-        took = session.metadata["seconds"]
-        plain, worked = plain_seconds(spec, 10_000 if case.bars < 1000 else 5_000 if case.bars < 100_000 else 500)
-        ours, theirs = busy.seconds / took / CORES, worked / plain / CORES
-        lines.append(
-            f"| {case.label} | {total:,} | {took:.1f} | {plain:.1f} | {ours:.1%} | {theirs:.1%} "
-            f"| {ours / theirs:.1%} | "
-            f"{took * CORES / total * 1e6:.1f} | {memory.early:.0f} | {memory.late:.0f} |"
-        )
-    return lines
+    return lines + [compared(case, folder / case.timeframe, scale) for case in CASES]
+
+
+def compared(case: Case, home: Path, scale: float) -> str:
+    """One row: medians of ROUNDS rounds, each of one run of the grid and one of the plain processes.
+
+    The CPU seconds in units are those of the plain processes for both, as both do the same units' work: so the ratio of
+    the two efficiencies is that of the walls.
+    """
+    names = [f"M{i:03}" for i in range(max(1, int(case.symbols * scale)))]
+    for name in names:
+        store_bars(home / "data", case.timeframe, case.bars, name)
+    fast = max(2, int(case.fast * scale)) if case.symbols == 1 else case.fast
+    spec = cross_sweep(home, case.timeframe, fast, case.slow, names)
+    total = resolve(Sweep(**spec)).plan.total
+    unit = 10_000 if case.bars < 1000 else 5_000 if case.bars < 100_000 else 500
+    memory, grid, plain, kernel = Memory(total), [], [], []
+    for _ in range(ROUNDS):
+        memory = Memory(total)
+        grid.append(run(spec, "ray", Watch(progress=memory)).metadata["seconds"])
+        wall, worked = plain_seconds(spec, unit)
+        plain.append(wall)
+        kernel.append(worked)
+    ours, theirs, work = (statistics.median(times) for times in (grid, plain, kernel))
+    ratios = [theirs / ours for ours, theirs in zip(grid, plain, strict=True)]
+    shown = ", ".join(f"{ratio:.1%}" for ratio in ratios)
+    return (
+        f"| {case.label} | {total:,} | {ours:.1f} | {theirs:.1f} "
+        f"| {work / ours / CORES:.1%} | {work / theirs / CORES:.1%} | {statistics.median(ratios):.1%} ({shown}) "
+        f"| {ours * CORES / total * 1e6:.1f} | {memory.early:.0f} | {memory.late:.0f} |"
+    )
 
 
 def objective(spec: dict[str, Any]) -> Any:

@@ -11,15 +11,19 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from typer.testing import CliRunner
 
+from grid.cli import app
 from storage.ohlcv import DatasetKey, OhlcvStore
+from storage.parquet import decode, of_arrow
 from storage.providers import CachedProvider, provider_for
-from storage.sessions import CommitRecord, SessionFolder, SessionStore
+from storage.providers.cache import _intact
+from storage.sessions import CommitRecord, SessionFolder, SessionStore, encode_json
 from tests.services.seaweed import seaweed
 
 from .made import store_bars
 
-ROUNDS, WRITERS, COMMITS, SESSIONS = 7, 6, 15, 1_000
+ROUNDS, WRITERS, COMMITS, SESSIONS = 7, 6, 15, 10_000
 PART = os.urandom(20_000)
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -32,8 +36,9 @@ def table(folder: Path, quick: bool) -> list[str]:
         server.client().create_bucket(Bucket="benchmark")
         place = f"s3://benchmark/{{}}?endpoint_url={server.url}"
         lines = ["| what | ms | of |", "|---|---|---|", *_reads(folder, place.format("bars"))]
-        lines += _commits(str(folder / "commits"), "a folder") + _commits(place.format("commits"), "S3")
-        return lines + _sessions(str(folder / "many"), 200 if quick else SESSIONS)
+        for uri, where in ((str(folder / "commits"), "a folder"), (place.format("commits"), "S3")):
+            lines += _commits(uri, where, 1) + _commits(uri, where, WRITERS)
+        return lines + _sessions(folder / "many", 200 if quick else SESSIONS)
 
 
 def _reads(folder: Path, s3: str) -> list[str]:
@@ -44,20 +49,31 @@ def _reads(folder: Path, s3: str) -> list[str]:
     for path in local.list():
         far.write(path, local.read(path))
     near = CachedProvider(far, folder / "cache", 1 << 30)
-    year = next(path for path in local.list() if "/1m/2020" in path)
+    year, tag = next((path, tag) for path, tag in far.tags().items() if "/1m/2020" in path)
     daily, minutes = DatasetKey("MADE", "1D"), DatasetKey("MADE", "1m")
     return [
         _row("100 daily bars, read and checked", lambda: OhlcvStore(local).read(daily), "a folder"),
         _row("a year of minutes, read and checked", lambda: OhlcvStore(local).read(minutes), "a folder"),
-        _row("the same file, pages verified", lambda: _decoded(local.read(year), True), "a folder"),
-        _row("the same file, pages not verified", lambda: _decoded(local.read(year), False), "a folder"),
+        _row("the same file, decoded with its page checksums", lambda: decode(local.read(year), year), "a folder"),
+        _row("the same file, decoded without", lambda: _unverified(local.read(year)), "a folder"),
+        _row("100 daily bars, read and checked (LIST, GET)", lambda: OhlcvStore(far).read(daily), "S3"),
         _row("a year of minutes, read and checked", lambda: OhlcvStore(far).read(minutes), "S3"),
         _row("a year of minutes, read and checked", lambda: OhlcvStore(near).read(minutes), "S3, the node's cache"),
+        _row(
+            "the same without the LIST",
+            lambda: of_arrow(near.derived(year, tag, lambda data: data)[0]),
+            "the node's cache alone",
+        ),
+        _row(
+            "the same for the first time in a process",
+            lambda: (_intact.clear(), near.derived(year, tag, lambda data: data)),
+            "the node's cache alone",
+        ),
     ]
 
 
-def _decoded(data: bytes, verified: bool) -> Any:
-    return pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=verified).read()
+def _unverified(data: bytes) -> Any:
+    return pq.ParquetFile(pa.BufferReader(data), read_dictionary=["symbol", "timeframe"]).read()
 
 
 def _row(what: str, work: Callable[[], object], where: str) -> str:
@@ -74,8 +90,8 @@ def _milliseconds(work: Callable[[], object]) -> float:
     return statistics.median(rounds)
 
 
-def _commit_each(uri: str, number: int, barrier: Any, answers: Any) -> None:
-    folder = SessionFolder(provider_for(uri), f"s{number}")
+def _commit_each(uri: str, name: str, barrier: Any, answers: Any) -> None:
+    folder = SessionFolder(provider_for(uri), name)
     folder.commit(CommitRecord(0, "warm", ()))
     barrier.wait(120)
     spent = []
@@ -87,22 +103,31 @@ def _commit_each(uri: str, number: int, barrier: Any, answers: Any) -> None:
     answers.put(spent)
 
 
-def _commits(uri: str, where: str) -> list[str]:
-    barrier, answers = SPAWN.Barrier(WRITERS), SPAWN.Queue()
-    writers = [SPAWN.Process(target=_commit_each, args=(uri, n, barrier, answers)) for n in range(WRITERS)]
+def _commits(uri: str, where: str, count: int) -> list[str]:
+    barrier, answers = SPAWN.Barrier(count), SPAWN.Queue()
+    names = [f"s{count}-{n}" for n in range(count)]
+    writers = [SPAWN.Process(target=_commit_each, args=(uri, name, barrier, answers)) for name in names]
     for writer in writers:
         writer.start()
     spent = [ms for _ in writers for ms in answers.get(timeout=300)]
     for writer in writers:
         writer.join(30)
-    return [f"| a commit (part and record), {WRITERS} writers at once | {statistics.median(spent):.1f} | {where} |"]
+    who = "1 writer" if count == 1 else f"{count} writers at once, without a pause"
+    return [f"| a commit (part and record), {who} | {statistics.median(spent):.1f} | {where} |"]
 
 
-def _sessions(uri: str, count: int) -> list[str]:
-    store = SessionStore(provider_for(uri))
+def _sessions(root: Path, count: int) -> list[str]:
+    """Plain files, as it is not their writing that is measured."""
+    store = SessionStore(provider_for(str(root)))
+    (root / "catalog").mkdir(parents=True)
     for n in range(count):
-        folder = store.announce(f"s{n:06d}", {"strategy": "sma_cross", "symbol": "MADE"})
-        folder.create_document("summary.json", {"status": "done", "metrics": {"sharpe": n}})
+        name = f"s{n:06d}"
+        entry = {"session_id": name, "strategy": "sma_cross", "symbol": "MADE", "created_at": "2026-01-01T00:00:00"}
+        (root / "catalog" / f"{name}.json").write_bytes(encode_json(entry))
+        (root / name).mkdir()
+        trials = {"count": 1000, "ok": 1000, "failed": 0}
+        summary = {"status": "done", "datasets": 1, "trials": trials, "seconds": 1.5, "metrics": {"sharpe": n / 7}}
+        (root / name / "summary.json").write_bytes(encode_json(summary))
     began = time.perf_counter()
     store.render_index()
     first = 1000 * (time.perf_counter() - began)
@@ -110,6 +135,14 @@ def _sessions(uri: str, count: int) -> list[str]:
     return [
         f"| index.json of {count:,} sessions, from nothing | {first:.0f} | a folder |",
         _row(f"index.json of {count:,} sessions, nothing new", store.render_index, "a folder"),
-        _row(f"the entries of {count:,} sessions, as `grid ls` needs them", store.entries, "a folder"),
+        _row(f"`grid ls` of {count:,} sessions, without starting Python", lambda: _ls(root), "a folder"),
+        _row(f"`grid ls --json` of {count:,} sessions, all of them", lambda: _ls(root, "--json"), "a folder"),
         _row(f"finding one of {count:,} sessions, as `grid top` does", lambda: store.folder(last), "a folder"),
+        _row(f"finding the latest of {count:,} sessions", lambda: store.folder("latest"), "a folder"),
     ]
+
+
+def _ls(root: Path, *words: str) -> None:
+    done = CliRunner().invoke(app, ["ls", "--store", str(root), *words])
+    if done.exit_code:
+        raise RuntimeError(done.output)

@@ -19,6 +19,7 @@ import yaml
 from grid.cli import main
 
 ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60.0
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 SWEEP: dict[str, Any] = {
@@ -49,14 +50,15 @@ CALLS = []
 
 
 class Fussy(Strategy):
-    """A cross that refuses a fast average above 10."""
+    """A cross that refuses a fast average above 10; each trial takes PAUSE seconds until a file `released` is there."""
 
     fast: int = Field(5, ge=2, le=100)
     slow: int = Field(30, ge=3, le=1000)
 
     def signals(self, bars: Bars) -> Signals:
         CALLS.append(self.fast)
-        time.sleep(float(os.environ.get("PAUSE", "0")))
+        if not os.path.exists("released"):
+            time.sleep(float(os.environ.get("PAUSE", "0")))
         if self.fast > 10:
             raise ValueError(f"cannot do {self.fast}")
         return cross(bars.sma(self.fast), bars.sma(self.slow))
@@ -162,14 +164,24 @@ class Desk:
             found |= {str(path.relative_to(self.folder)): path.read_bytes() for path in paths}
         return found
 
+    def release(self) -> None:
+        """From now on trials of `Fussy` take no time, in all processes."""
+        (self.folder / "released").touch()
+
+    def wait_for_heartbeat(self, process: "subprocess.Popen[str]") -> None:
+        """Until the sweep of a process that was started is worked on: it beats once it listens to signals."""
+        until = time.monotonic() + PATIENCE_S
+        while not any(f'"pid": {process.pid},' in beat.read_text() for beat in self.results.glob("*/heartbeat.json")):
+            assert time.monotonic() < until, "no sweep was begun"
+            time.sleep(0.02)
+
 
 def interrupt(process: "subprocess.Popen[str]", times: int, number: signal.Signals = signal.SIGINT) -> Outcome:
-    """Send a signal once the sweep is under way, and again for each time it was answered."""
+    """Send a signal, and again for each time it was answered."""
     assert process.stderr is not None
     told = process.stderr.readline()
-    time.sleep(0.5)  # the handler is in place and the first units are being worked off
     for _ in range(times):
         process.send_signal(number)
         told += process.stderr.readline()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE_S)
     return Outcome(process.returncode, out, told + err)

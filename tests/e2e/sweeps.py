@@ -1,11 +1,14 @@
 """Small sweeps on the bundled data, and a strategy that misbehaves as it is told."""
 
 import os
+import re
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from pydantic import Field
 
 from strategies import Bars, Signals, Strategy, cross
@@ -27,15 +30,32 @@ def small(store: Path, **changes: Any) -> dict[str, Any]:
     return {**sweep, **changes}
 
 
+WORKING = r"ray::.* \[\d+, \d+\)$"
+"""What a worker calls its process while it evaluates a unit: the unit's name. Else it is a `Worker`."""
+WORKER, AGGREGATOR = rf"ray::Worker|{WORKING}", "ray::AggregatorActor"
+
+
+def actors(title: str) -> list[int]:
+    """Pids of the processes below this one that call themselves so."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if any(re.match(title, name) for name in process.cmdline()[:1]):
+                found.append(process.pid)
+    return found
+
+
 class Slow(Strategy):
-    """`sma_cross` that takes its time."""
+    """`sma_cross` that takes its time, as long as the file `until` is not there."""
 
     fast: int = Field(10, ge=1, le=1000)
     slow: int = Field(30, ge=1, le=1000)
     pause_ms: float = Field(5.0, ge=0, le=1000)
+    until: str = ""
 
     def signals(self, bars: Bars) -> Signals:
-        time.sleep(self.pause_ms / 1000)
+        if not (self.until and Path(self.until).exists()):
+            time.sleep(self.pause_ms / 1000)
         return cross(bars.sma(self.fast), bars.sma(self.slow))
 
 

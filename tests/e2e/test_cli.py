@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -124,7 +125,9 @@ def test_export(desk: Desk):
     desk.session()
     for name in ("rows.parquet", "rows.csv", "rows.arrow"):
         outcome = desk.grid("export", "latest", name)
-        assert (outcome.code, outcome.out, outcome.err) == (0, "", f"wrote 12 rows to {name}\n")
+        assert (outcome.code, outcome.out) == (0, "")
+        assert outcome.err.startswith(f"wrote 12 rows to {name}")
+        assert ("without block_return_sum" in outcome.err) == (name == "rows.csv")
     table = pq.read_table(desk.folder / "rows.parquet")
     assert table["trial_id"].to_pylist() == list(range(12))
     assert digest(table) == digest(Session.open("latest").trials())
@@ -138,9 +141,15 @@ def test_export(desk: Desk):
 def test_export_some_columns(desk: Desk):
     desk.session()
     outcome = desk.grid("export", "latest", "some.parquet", "--columns", "sharpe, fast", "--json")
-    assert outcome.json() == {"rows": 12, "file": "some.parquet"}
+    assert outcome.json() == {"rows": 12, "file": "some.parquet", "left_out": []}
     assert outcome.err == ""
     assert pq.read_table(desk.folder / "some.parquet").column_names == ["sharpe", "fast"]
+
+
+def test_version(desk: Desk):
+    told = desk.grid("--version")
+    assert told.code == 0
+    assert re.fullmatch(r"backtest-grid \d+\.\d+\.\d+, engine \d+\n", told.out)
 
 
 def test_strategies(desk: Desk):
@@ -180,7 +189,7 @@ def test_doctor_leaves_nothing_behind(desk: Desk):
 def test_failed_trials_are_rows_and_exit_1(desk: Desk):
     outcome = desk.run("--set", "strategy=mine:Fussy")
     assert outcome.code == 1
-    error = "ValueError: cannot do 15 (mine.py:24 in signals)"
+    error = "ValueError: cannot do 15 (mine.py:25 in signals)"
     assert f"4 trials failed; trial 4: {error}." in outcome.out
     assert f"   failures  4 trials failed; trial 4: {error}\n" in desk.grid("show", "latest").out
     assert desk.grid("show", "latest", "--json").json()["a_failure"] == [4, error]
@@ -264,7 +273,9 @@ def test_an_interrupted_run_resumes_to_the_same_rows(desk: Desk, number: signal.
     """As Ctrl-C does it, and as a job's end or the notice of a spot machine does."""
     undisturbed = digest(Session.open(desk.session(*MANY)).trials())
     arguments = ("run", "sweep.yaml", "--executor", "serial", *MANY)
-    outcome = interrupt(desk.start(*arguments, PAUSE="0.01"), times, number)
+    process = desk.start(*arguments, PAUSE="0.01")
+    desk.wait_for_heartbeat(process)
+    outcome = interrupt(process, times, number)
     assert outcome.code == 130, outcome.err
     assert "stopping: finishing the units in flight (again to stop at once)\n" in outcome.err
     assert "Traceback" not in outcome.err

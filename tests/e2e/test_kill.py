@@ -20,15 +20,24 @@ ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
 
 
-def slow(store: Path) -> dict[str, Any]:
-    """About 700 trials of 15 ms."""
-    space = {"fast": {"range": [2, 40, 1]}, "slow": {"range": [5, 50, 5]}, "pause_ms": 15.0}
-    return small(store, strategy="tests.e2e.sweeps:Slow", space=space)
+def slow(store: Path, until: Path) -> dict[str, Any]:
+    """2256 trials of 15 ms, which is far more than what is left undone between two kills, and of none once `until` is
+    there.
+    """
+    space = {"fast": {"range": [2, 40, 1]}, "slow": {"range": [5, 50, 1]}, "pause_ms": 15.0, "until": str(until)}
+    return small(store, strategy="tests.e2e.sweeps:Slow", space=space, cluster={"cpus": 2})
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Session:
-    return run(slow(tmp_path_factory.mktemp("undisturbed")), "serial")
+def until(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One path for all, as it is a parameter of the trials."""
+    return tmp_path_factory.mktemp("until") / "killed"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, until: Path) -> Session:
+    until.touch()
+    return run(slow(tmp_path_factory.mktemp("undisturbed"), until), "serial")
 
 
 def start(*arguments: str) -> subprocess.Popen[bytes]:
@@ -53,19 +62,22 @@ def kill_when(process: subprocess.Popen[bytes], store: Path, wanted: int, then_s
         assert time.monotonic() < until, "the moment to kill it never came"
         time.sleep(0.01)
     time.sleep(then_s)
+    assert process.poll() is None, "it had ended by itself"
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
 
 
 @pytest.mark.parametrize("executor", ["serial", pytest.param("ray", marks=pytest.mark.ray)])
-def test_killed_at_five_moments(tmp_path: Path, undisturbed: Session, executor: str) -> None:
+def test_killed_at_five_moments(tmp_path: Path, undisturbed: Session, until: Path, executor: str) -> None:
     """At once after the announcement, right after a commit of its own, and at three times between two of them."""
     store, spec = tmp_path / "results", tmp_path / "sweep.json"
-    spec.write_text(json.dumps(slow(store)))
+    spec.write_text(json.dumps(slow(store, until)))
+    until.unlink()
     resume = ("resume", "latest", "--store", str(store), "--executor", executor)
     kill_when(start("run", str(spec), "--executor", executor), store, 0, 0.0)
     for wanted, then_s in ((1, 0.0), (1, 0.2), (1, 0.4), (1, 0.7)):
         kill_when(start(*resume), store, wanted, then_s)
+    until.touch()
     left = start(*resume)
     _, errors = left.communicate(timeout=PATIENCE_S)
     assert left.returncode == 0, errors.decode()

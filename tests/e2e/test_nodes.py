@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import ray
 from ray.cluster_utils import Cluster
@@ -11,7 +10,7 @@ from ray.cluster_utils import Cluster
 from grid.aggregate import Progress
 from grid.cluster import NAMESPACE
 from grid.sweep import Watch, run
-from tests.e2e.test_kill import slow
+from tests.e2e.sweeps import WORKING, actors, small
 from tests.rows import digest
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]  # Ray's own warnings are not ours to mend
@@ -27,27 +26,26 @@ def cluster() -> Iterator[Cluster]:
     started.shutdown()
 
 
-def workers() -> int:
-    """Worker actors among the processes of this test; a method's name follows while one runs."""
-    titles = [p.info["cmdline"] for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"]]
-    return sum(title[0].startswith("ray::Worker") for title in titles)
-
-
 def test_a_node_joins_and_another_goes(tmp_path: Path, cluster: Cluster) -> None:
-    undisturbed = run(slow(tmp_path / "serial"), "serial")
-    joined: list[object] = []
-    most: list[int] = []
+    """The sweep waits for both: 6156 trials of 25 ms until the node is gone again, and of none from then on."""
+    gone, joined, most = tmp_path / "gone", [], 0
+    space = {"fast": {"range": [2, 40, 1]}, "slow": {"range": [5, 100, 1]}, "pause_ms": 25.0, "until": str(gone)}
+
+    def slow(store: str) -> dict[str, object]:
+        return small(tmp_path / store, strategy="tests.e2e.sweeps:Slow", space=space)
 
     def follow(progress: Progress) -> None:
-        most.append(workers())
+        nonlocal most
+        most = max(most, len(actors(WORKING)))
         if not joined and progress.done:
             joined.append(cluster.add_node(num_cpus=1))
-        elif len(joined) == 1 and most[-1] == 2 and progress.done > 400:
+        elif most == 2 and not gone.exists():
             cluster.remove_node(joined[0])
-            joined.append(None)
+            gone.touch()
 
-    session = run(slow(tmp_path / "ray"), "ray", Watch(progress=follow), unit_size=5)
+    session = run(slow("ray"), "ray", Watch(progress=follow), unit_size=20)
     assert session.status == "done"
-    assert max(most) == 2, "the node that joined got no worker"
-    assert len(joined) == 2, "the node was never removed"
-    assert digest(session.trials()) == digest(undisturbed.trials())
+    assert most == 2, "the node that joined was given no work"
+    assert gone.exists(), "the node was never removed"
+    assert "a worker was lost" in session.folder.read_log().decode()
+    assert digest(session.trials()) == digest(run(slow("serial"), "serial").trials())

@@ -2,21 +2,18 @@
 
 import os
 import signal
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import ray
 
+from grid.aggregate import Progress
 from grid.cluster import NAMESPACE
 from grid.session import Session
 from grid.sweep import Watch, resume, run
-from tests.e2e.sweeps import small
+from tests.e2e.sweeps import AGGREGATOR, WORKER, actors, small
 from tests.rows import digest
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("default")]  # Ray's own warnings are not ours to mend
@@ -30,6 +27,7 @@ def two_cpus() -> Iterator[None]:
 
 
 def slow(store: Path, **changes: Any) -> dict[str, Any]:
+    """380 trial numbers; in units of 5 they give 76 receipts."""
     space = {"fast": {"range": [2, 20, 1]}, "slow": {"range": [5, 50, 5]}, "pause_ms": 15.0}
     return small(store, strategy="tests.e2e.sweeps:Slow", space=space, **changes)
 
@@ -40,35 +38,27 @@ def slow_undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Session:
     return run(sweep, "serial")
 
 
-def pids_of(kind: str) -> list[int]:
-    """Actors of a kind among the processes of this test's own Ray; a method's name follows while one runs."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            if process.cmdline()[0].startswith(f"ray::{kind}"):
-                found.append(process.pid)
-    return found
+class Killer:
+    """Told of each receipt of the sweep that runs, it kills an actor of a kind at the 5th, the 20th and the 35th, or
+    with the next one that finds one alive.
+    """
 
+    def __init__(self, kind: str) -> None:
+        self.kind, self.receipts, self.killed = kind, 0, 0
 
-@pytest.mark.parametrize("kind", ["Worker", "AggregatorActor"])
-def test_killed_actors_change_nothing(tmp_path: Path, slow_undisturbed: Session, kind: str) -> None:
-    """SIGKILL one actor of a kind every half second while the sweep runs, three times."""
-    killed: list[int] = []
-
-    def kill() -> None:
-        while len(killed) < 3 and not finished.is_set():
-            time.sleep(0.5)
-            for pid in pids_of(kind)[:1]:
+    def __call__(self, _: Progress) -> None:
+        self.receipts += 1
+        if self.killed < 3 and self.receipts >= 5 + 15 * self.killed:
+            for pid in actors(self.kind)[:1]:
                 os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
+                self.killed += 1
 
-    finished = threading.Event()
-    killer = threading.Thread(target=kill)
-    killer.start()
-    session = run(slow(tmp_path), "ray", unit_size=5)
-    finished.set()
-    killer.join()
-    assert killed, "nothing was killed, so nothing was shown"
+
+@pytest.mark.parametrize("kind", [WORKER, AGGREGATOR], ids=["worker", "aggregator"])
+def test_killed_actors_change_nothing(tmp_path: Path, slow_undisturbed: Session, kind: str) -> None:
+    killer = Killer(kind)
+    session = run(slow(tmp_path), "ray", Watch(progress=killer), unit_size=5)
+    assert killer.killed == 3
     assert session.status == "done"
     assert digest(session.trials()) == digest(slow_undisturbed.trials())
 
@@ -96,9 +86,9 @@ def test_a_trial_that_always_kills_its_worker_becomes_a_failed_row(tmp_path: Pat
 
 
 def test_stopping_commits_what_was_begun_and_resume_does_the_rest(tmp_path: Path, slow_undisturbed: Session) -> None:
-    began = time.monotonic()
-    stopped = run(slow(tmp_path), "ray", Watch(stopping=lambda: time.monotonic() - began > 4), unit_size=5)
-    if stopped.status != "done":
-        assert stopped.status == "interrupted"
-        stopped = resume(stopped, "ray")
-    assert digest(stopped.trials()) == digest(slow_undisturbed.trials())
+    receipts: list[Progress] = []
+    watch = Watch(progress=receipts.append, stopping=lambda: len(receipts) >= 20)
+    stopped = run(slow(tmp_path), "ray", watch, unit_size=5)
+    assert stopped.status == "interrupted"
+    assert 100 <= stopped.ledger.done.total() < 380
+    assert digest(resume(stopped, "ray").trials()) == digest(slow_undisturbed.trials())

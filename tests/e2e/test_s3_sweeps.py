@@ -2,7 +2,9 @@
 
 import json
 import multiprocessing
+import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,25 +12,28 @@ import pytest
 from typer.testing import CliRunner
 
 import grid
+from grid import aggregate, heartbeat
 from grid.cli import app
+from grid.errors import BadInput
 from grid.sweep import Watch
+from grid.telemetry import Telemetry
+from storage.errors import StorageError
 from storage.providers import provider_for, s3_calls
 from storage.sessions import SessionStore
 from tests.e2e.sweeps import DATA, small
 from tests.services.fault_proxy import Fault, fault_proxy
+from tests.services.seaweed import NO_LIST, NO_READ, READER, SECRET
 
 pytestmark = pytest.mark.s3
 SPAWN = multiprocessing.get_context("spawn")
 SAVERS = 32
-
-
-@pytest.fixture(scope="module")
-def bars(s3, bucket):
-    """The bundled bars in a bucket, among files of symbols that the sweeps do not ask for."""
-    client = s3.client()
-    for file in [f for symbol in ("AAPL", "IBM") for f in (DATA / symbol).rglob("*.parquet")]:
-        client.put_object(Bucket=bucket, Key=f"bars/{file.relative_to(DATA)}", Body=file.read_bytes())
-    return bucket
+BARS_LISTED = 9
+RESULTS = {"GET": 7, "PUT": 15, "LIST": 2, "DELETE": 1}
+READERS = {
+    ("ls",): {"GET": 1, "LIST": 1},
+    ("top", "ID"): {"HEAD": 1, "GET": 4},
+    ("show", "ID"): {"HEAD": 1, "GET": 4},
+}
 
 
 @pytest.fixture
@@ -60,22 +65,40 @@ def commands(*words):
     return json.loads(done.stdout)
 
 
-def test_a_sweep_is_run_listed_and_shown(sweep, proxy, local_rows):
-    session = grid.run(sweep, executor="serial")
+@pytest.fixture
+def timeless(monkeypatch):
+    """Nothing depends on how long it takes: one commit, and a heartbeat at the start and one at the end."""
+    monkeypatch.setattr(aggregate, "FLUSH_AFTER_S", 1e6)
+    monkeypatch.setattr(heartbeat, "EVERY_S", 1e6)
+
+
+@pytest.mark.usefixtures("timeless")
+def test_what_a_sweep_and_its_readers_ask_for(sweep, proxy, local_rows):
+    """Each request has its line in docs/storage.md."""
+    telemetry = Telemetry()
+    session = grid.run(sweep, executor="serial", watch=Watch(telemetry=telemetry))
+    spent, of_bars = proxy.verbs(), proxy.verbs("bars")
+    files = [f for s in ("AAPL", "IBM") for f in (DATA / s).rglob("*.parquet")]
+    assert of_bars == {"GET": len(files), "LIST": BARS_LISTED}
+    assert spent - of_bars == RESULTS
+    value = telemetry.prometheus.value
+    assert 0 < value("grid_read_bytes_total", tier="cache") <= sum(f.stat().st_size for f in files)
+    assert value("grid_read_bytes_total", tier="store") is None  # the rehearsal has fetched them before
+    assert value("grid_storage_retries_total") == 0
+    stored = provider_for(sweep["results"]["store"])
+    for path in stored.list():
+        content = stored.read(path)
+        assert SECRET.encode() not in content
+        assert b"key-of-" not in content
+    proxy.seen.clear()
     assert session.trials().equals(local_rows)
-    spent, of_bars = proxy.verbs(), proxy.verbs("/bars/")
-    files = len([f for s in ("AAPL", "IBM") for f in (DATA / s).rglob("*.parquet")])
-    assert of_bars["GET"] <= files  # each once, for the rehearsal, the sweep and its leaders
-    assert spent["PUT"] <= 16  # two of them the heartbeat's first and last, one the log's
-    assert spent["LIST"] <= 14
-    assert spent["GET"] - of_bars["GET"] <= 18
-    assert of_bars["HEAD"] <= 5 * files
+    assert len(session.top_points(3)) == 3
+    assert proxy.verbs() == {}  # what the session needed at its end is still known
     store = sweep["results"]["store"]
-    for words, most in ((("ls",), 2), (("top", session.id), 5), (("show", session.id), 6)):
+    for words, calls in READERS.items():
         proxy.seen.clear()
-        told = commands(*words, "--store", store)
-        assert told
-        assert sum(proxy.verbs().values()) <= most
+        assert commands(*(session.id if word == "ID" else word for word in words), "--store", store)
+        assert proxy.verbs() == calls
 
 
 def test_a_session_that_was_interrupted_is_resumed(sweep, local_rows):
@@ -94,7 +117,7 @@ def test_a_session_that_was_interrupted_is_resumed(sweep, local_rows):
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(Fault("status", p=0.2), marks=pytest.mark.slow),
+        Fault("status", p=0.2),
         pytest.param(Fault("reset", p=0.1), marks=pytest.mark.slow),
         Fault("reset_after", p=0.1),
         pytest.param(Fault("truncate", "GET", length=100, p=0.2), marks=pytest.mark.slow),
@@ -104,14 +127,47 @@ def test_a_session_that_was_interrupted_is_resumed(sweep, local_rows):
 )
 def test_on_a_bad_day_the_rows_are_the_same_and_each_is_there_once(sweep, proxy, local_rows, monkeypatch, fault):
     monkeypatch.setattr(s3_calls, "LONGEST_PAUSE_S", 0.05)
-    proxy.faults = [fault]
-    session = grid.run(sweep, executor="serial", unit_size=40)
+    monkeypatch.setattr(aggregate, "FLUSH_ROWS", 1)
+    proxy.faults, telemetry = [fault], Telemetry()
+    session = grid.run(sweep, executor="serial", watch=Watch(telemetry=telemetry), unit_size=40)
     assert session.trials().equals(local_rows)
-    assert sum(proxy.verbs().values()) < 400
+    failed = sum(action != "none" for _, _, action in proxy.seen)
+    assert failed > 0
+    assert len(proxy.seen) - failed < 120  # no more than on a good day: each fault is one more request
+    assert (telemetry.prometheus.value("grid_storage_retries_total") or 0) <= failed
     proxy.faults = []
     log = list(session.folder.commits())
     ranges = sorted(r for record in log for part in record.parts for r in part.ranges)
     assert all(a[1] <= b[0] for a, b in pairwise(ranges))
+
+
+@pytest.mark.parametrize(
+    ("identity", "broken", "told"),
+    [
+        (READER, {}, "results.store: .* no right to do this"),
+        (NO_LIST, {}, "no right to do this"),
+        (NO_READ, {}, "no right to do this"),
+        (None, {"endpoint_url": "http://127.0.0.1:1"}, "nothing answers there"),
+        (None, {"bucket": "no-such-bucket-here"}, "there is no such bucket"),
+        (None, {"skew": True}, "this machine's clock is wrong"),
+    ],
+    ids=["write", "list", "read", "endpoint", "bucket", "clock"],
+)
+def test_a_store_that_is_not_in_reach_is_one_sentence_and_nothing_is_written(
+    sweep, proxy, s3, bucket, monkeypatch, identity, broken, told
+):
+    for name, value in s3.environment(identity).items() if identity else ():
+        monkeypatch.setenv(name, value)
+    if "skew" in broken:
+        proxy.faults = [Fault("status", status=403, code="RequestTimeTooSkewed")]
+    data = sweep["data"]["store"].replace(proxy.url, broken.get("endpoint_url", proxy.url))
+    data = data.replace(bucket, broken.get("bucket", bucket))
+    with pytest.raises((BadInput, StorageError), match=told) as raised:
+        grid.run({**sweep, "data": {**sweep["data"], "store": data}}, executor="serial")
+    assert SECRET not in str(raised.value)
+    assert "\n" not in str(raised.value)
+    prefix = sweep["results"]["store"].split("/")[3].partition("?")[0]
+    assert "Contents" not in s3.client().list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/")
 
 
 def save(store, number, barrier):
@@ -122,7 +178,16 @@ def save(store, number, barrier):
     sessions.render_index()
 
 
-@pytest.mark.slow  # a minute on two cores; eight savers on a folder are in tests/storage/test_sessions.py
+def test_of_sessions_saved_by_threads_at_once_none_is_lost(s3, bucket):
+    store, barrier = f"s3://{bucket}/several?endpoint_url={s3.url}", threading.Barrier(6)
+    provider_for(store).check_writable()
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(lambda n: save(store, n, barrier), range(6))) == [None] * 6
+    shown = json.loads(provider_for(store).read("index.json"))["sessions"]
+    assert [entry["metrics"] for entry in shown] == [{"sharpe": n} for n in range(6)]
+
+
+@pytest.mark.slow  # a minute on two cores
 def test_of_sessions_saved_at_once_none_is_lost(s3, bucket):
     store = f"s3://{bucket}/many?endpoint_url={s3.url}"
     provider_for(store).check_writable()
@@ -143,7 +208,9 @@ def test_of_sessions_saved_at_once_none_is_lost(s3, bucket):
 
 @pytest.mark.ray
 def test_on_ray_each_object_is_fetched_once_a_node(sweep, proxy, local_rows):
-    session = grid.run({**sweep, "cluster": {"cpus": 2}}, executor="ray", unit_size=40)
+    telemetry = Telemetry()
+    session = grid.run({**sweep, "cluster": {"cpus": 2}}, "ray", Watch(telemetry=telemetry), unit_size=40)
     assert session.trials().equals(local_rows)
+    assert telemetry.prometheus.value("grid_read_bytes_total", tier="cache") > 0
     fetched = [path for verb, path, _ in proxy.seen if verb == "GET" and "/bars/" in path]
     assert len(fetched) == len(set(fetched))

@@ -7,34 +7,35 @@ import time
 import pytest
 
 from grid import heartbeat
-from tests.e2e.desk import ROOT, Desk
+from tests.e2e.desk import PATIENCE_S, ROOT, Desk
 
 SLOW = {"PAUSE": "0.02", "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture
 def running(desk: Desk):
-    """A sweep of about four seconds in a process of its own, with a trial in three that fails."""
-    desk.write_sweep(strategy="mine:Fussy", space={"fast": [5, 10, 15], "slow": {"range": [20, 90, 2]}})
+    """A sweep in a process of its own, of more than half a minute unless it is released; of three trials one fails."""
+    desk.write_sweep(strategy="mine:Fussy", space={"fast": [5, 10, 15], "slow": {"range": [20, 319, 1]}})
     process = desk.start("run", "sweep.yaml", "--executor", "serial", **SLOW)
-    until = time.monotonic() + 20
-    while not list(desk.results.glob("2*/heartbeat.json")):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    desk.wait_for_heartbeat(process)
     yield process
     process.kill()
     process.communicate()
 
 
 def test_watch_follows_to_the_end_and_exits_as_run_does(desk: Desk, running):
-    outcome = desk.grid("watch", "latest", "--every", "0.2", "--json")
-    lines = [json.loads(line) for line in outcome.out.splitlines()]
-    assert running.wait(20) == outcome.code == 1  # some trials failed
+    watching = desk.start("watch", "latest", "--every", "0.2", "--json", PYTHONPATH=str(ROOT))
+    first = watching.stdout.readline()
+    desk.release()
+    rest, _ = watching.communicate(timeout=PATIENCE_S)
+    lines = [json.loads(line) for line in [first, *rest.splitlines()]]
+    running.communicate(timeout=PATIENCE_S)
+    assert watching.returncode == running.returncode == 1  # some trials failed
     assert lines[0]["status"] == "running"
     assert lines[-1]["status"] == "done"
     done = [line["done"] for line in lines]
     assert done == sorted(done)
-    assert done[-1] == lines[-1]["total"] == lines[-1]["ok"] + lines[-1]["failed"] == 216
+    assert done[-1] == lines[-1]["total"] == lines[-1]["ok"] + lines[-1]["failed"] == 1800
     assert lines[-1]["best"]["trial_id"] >= 0
 
 
@@ -54,6 +55,7 @@ def test_a_killed_session_is_shown_as_interrupted(desk: Desk, running):
     outcome = desk.grid("watch", "latest", "--json")
     assert outcome.code == 130
     assert json.loads(outcome.out.splitlines()[-1])["status"] == "interrupted"
+    desk.release()
     assert desk.grid("resume", "latest", "--executor", "serial", "-q").code == 1
 
 

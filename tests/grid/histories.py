@@ -36,6 +36,7 @@ class World:
     """
 
     uri = "world://"
+    retries = 0
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}

@@ -35,6 +35,8 @@ EXECUTIONS = st.fixed_dictionaries(
         "trailing_stop": STOPS,
         "hold": st.none() | st.integers(1, 9),
         "cooldown": st.sampled_from([0, 0, 0, 1, 2, 5]),
+        "preset": st.sampled_from(["grid", "grid", "vectorbt", "backtesting_py"]),
+        "opposite": st.sampled_from(["reverse", "reverse", "ignore"]),
     }
 )
 PERIODS = st.sampled_from([365.0, 252.0, 2190.0, 525_600.0])

@@ -1,7 +1,6 @@
-"""The engine reproduces the reference engines on their own data, where the conventions are the same.
+"""The engine reproduces the reference engines on their own data, by the presets of its execution model.
 
-The differences are listed in `tests.golden_checks`. Cases with stops are left to the naive twin
-(`test_naive.py`, with the references' rules for stops) and to the engine's equality with it.
+The differences that remain are listed in `tests.golden_checks`.
 """
 
 import math
@@ -18,12 +17,11 @@ from tests.golden_checks import (
     check_surface_row,
     check_vectorbt,
     check_volume_zone,
-    without_last_bar,
 )
 from tests.golden_runs import (
-    BACKTESTING_PY_WITHOUT_STOPS,
+    BACKTESTING_PY,
     METRICS,
-    VECTORBT_WITHOUT_STOPS,
+    VECTORBT,
     VOLUME_ZONE,
     Run,
     backtesting_py_run,
@@ -46,15 +44,15 @@ def outcome(run: Run) -> Outcome:
     return Outcome(as_naive(backtest), backtest.metrics)
 
 
-@pytest.mark.parametrize("case_id", VECTORBT_WITHOUT_STOPS)
+@pytest.mark.parametrize("case_id", VECTORBT)
 def test_trades_of_vectorbt(shared: Path, case_id: str) -> None:
     run = vectorbt_run(shared, case_id)
     check_vectorbt(outcome(run), run)
 
 
-@pytest.mark.parametrize("case_id", BACKTESTING_PY_WITHOUT_STOPS)
+@pytest.mark.parametrize("case_id", BACKTESTING_PY)
 def test_trades_of_backtesting_py(shared: Path, case_id: str) -> None:
-    run = without_last_bar(backtesting_py_run(shared, case_id))
+    run = backtesting_py_run(shared, case_id)
     check_backtesting_py(outcome(run), run)
 
 
@@ -64,12 +62,9 @@ def test_the_surface_of_sma_cross(shared: Path) -> None:
 
 
 def test_the_surface_of_donchian(shared: Path) -> None:
-    """Rows without stops equal the golden, rows with stops the twin."""
     for run in surface_runs(shared, "eth_4h_donchian_sl_tp"):
-        if run.stops:
-            assert differences(trial_of(run)) == []
-        else:
-            check_surface_row(outcome(run), run)
+        assert differences(trial_of(run)) == []
+        check_surface_row(outcome(run), run)
 
 
 @pytest.mark.parametrize("fill", ["next_open", "close"])

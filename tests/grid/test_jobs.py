@@ -1,17 +1,20 @@
 """Jobs without a cluster: addresses, tokens, and what is said when nobody, or somebody else, answers."""
 
 import http.server
+import socketserver
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from grid import auth
 from grid.addresses import check_cluster, explained, jobs_address
+from grid.cluster.connect import check_entrance
 from grid.errors import BadInput
-from grid.jobs import Job, check_dashboard
+from grid.jobs import Job, Jobs, check_dashboard
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own warnings are not ours to mend
 
@@ -79,6 +82,50 @@ def test_nobody_there_is_told():
     check_cluster("auto")
 
 
+def test_a_port_of_something_else_is_told():
+    with (
+        answering(200, b'{"ray_version": "2.60.0"}', []) as address,
+        pytest.raises(BadInput, match=r"is not the port of a Ray cluster.*6379.*8265"),
+    ):
+        check_cluster(address.removeprefix("http://"))
+
+
+@contextmanager
+def greeting() -> Iterator[str]:
+    """Somebody who answers the greeting of HTTP/2 as a gRPC server does, and says no more."""
+
+    class Greet(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(33)
+            self.request.sendall(b"\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+
+    with socketserver.TCPServer(("127.0.0.1", 0), Greet) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_mode_without_a_token_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Ray itself would abort the process."""
+    monkeypatch.setenv(auth.MODE, "token")
+    monkeypatch.setattr(auth, "DEFAULT", tmp_path / "auth_token")
+    with greeting() as address, pytest.raises(BadInput, match=f"{address} asks for a token.*--token-file"):
+        check_entrance(address)
+    (tmp_path / "auth_token").write_text("abc")
+    assert auth.the_token() == "abc"
+    monkeypatch.delenv(auth.MODE)
+    assert auth.the_token() is None
+
+
+@pytest.mark.parametrize("address", ["ray://head:10001", "http://head:8265"])
+def test_a_cluster_of_the_environment_is_of_the_right_kind_too(monkeypatch: pytest.MonkeyPatch, address: str):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(BadInput, match=f"RAY_ADDRESS '{address}': .*grid submit"):
+        check_entrance("auto")
+
+
 @pytest.mark.parametrize("address", ["head:8265", "head", "auto", "", "ftp://head"])
 def test_an_address_that_is_none_for_jobs(address: str):
     with pytest.raises(BadInput, match=r"write http://(head|HOST|ftp):8265"):
@@ -130,3 +177,46 @@ def test_a_token_file_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 )
 def test_the_exit_code_is_the_drivers(status: str, exit_code: int | None, code: int):
     assert Job("j", "s", status, exit_code, "", None).code() == code
+
+
+class Forgetful:
+    """A cluster that takes a job in and loses its answer on the way back, or has one of the same id already."""
+
+    def __init__(self, answers: list[Exception | None], takes_in: bool) -> None:
+        self.answers, self.takes_in = answers, takes_in
+        self.jobs: list[SimpleNamespace] = []
+
+    def list_jobs(self) -> list[SimpleNamespace]:
+        return self.jobs
+
+    def submit_job(self, submission_id: str, metadata: dict[str, str], **_: object) -> None:
+        if self.takes_in:
+            details = {"driver_exit_code": None, "message": None, "start_time": len(self.jobs)}
+            self.jobs.append(
+                SimpleNamespace(submission_id=submission_id, metadata=metadata, status="RUNNING", **details)
+            )
+        if answer := self.answers.pop(0):
+            raise answer
+
+
+@contextmanager
+def jobs_of(cluster: Forgetful, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
+    monkeypatch.setattr("grid.jobs._client", lambda _: cluster)
+    with answering(200, b'{"ray_version": "2.60.0"}', []) as address:
+        yield Jobs(address)
+
+
+def test_a_job_whose_answer_was_lost_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cluster = Forgetful([RuntimeError("HTTP 500: submission id s1 exists already")], takes_in=True)
+    with jobs_of(cluster, monkeypatch) as jobs:
+        assert jobs.send("s1", tmp_path, []).job_id == "s1"
+        assert jobs.send("s1", tmp_path, []).job_id == "s1"
+        cluster.jobs[0].status = "STOPPED"
+        cluster.answers = [None]
+        assert jobs.send("s1", tmp_path, []).job_id == "s1.2"
+
+
+def test_a_job_that_was_not_taken_in_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cluster = Forgetful([RuntimeError("No available agent to submit job")], takes_in=False)
+    with jobs_of(cluster, monkeypatch) as jobs, pytest.raises(BadInput, match="No available agent"):
+        jobs.send("s1", tmp_path, [])

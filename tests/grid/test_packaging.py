@@ -86,6 +86,13 @@ def test_an_import_that_would_be_missing_is_told_before_it_is(tmp_path: Path, de
         packed(tmp_path, "zone_needy:Mine")
 
 
+def test_a_module_full_of_data_is_not_sent(tmp_path: Path, desk: Path):
+    (desk / "zone_table.py").write_text(f"# {'9' * 51_000_000}\n")
+    module(desk, "zone_heavy", "import zone_table\n", "depends_on = (zone_table,)")
+    with pytest.raises(BadInput, match=r"take 51 MB along and 50 MB are allowed; the largest: zone_table.py \(51 MB\)"):
+        packed(tmp_path, "zone_heavy:Mine")
+
+
 def test_too_much_is_refused_with_the_largest_files():
     check_size({"a": 50_000_000})
     with pytest.raises(BadInput, match=r"60 MB along and 50 MB are allowed; the largest: big.py \(58 MB\), b \(2 MB\)"):

@@ -49,8 +49,8 @@ def session_of(done: float = 1.0, **changes: Any) -> Session:
         **changes,
     }
     resolved = resolve(Sweep(**sweep))
-    folder = begin(resolved, rehearse(resolved))
-    aggregator, evaluator = Work(resolved, folder, None, None, None).aggregator(), Evaluator(resolved)  # type: ignore[arg-type]
+    begun = begin(resolved, rehearse(resolved))
+    aggregator, evaluator = Work(resolved, begun, None, None, None).aggregator(), Evaluator(resolved)  # type: ignore[arg-type]
     units = list(resolved.plan.units(lambda _: 11))
     order = np.random.default_rng(3).permutation(len(units))[: int(len(units) * done)]
     loaded = [resolved.load(d) for d in range(len(resolved.datasets))]
@@ -59,7 +59,7 @@ def session_of(done: float = 1.0, **changes: Any) -> Session:
         if n % 3 == 0:
             aggregator.flush()
     aggregator.flush()
-    return Session.open(folder.session_id, sweep["results"]["store"])
+    return Session.open(begun.id, sweep["results"]["store"])
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +104,21 @@ def test_rows_come_in_the_order_asked_for(whole: Session) -> None:
 def test_rows_read_the_parts_that_hold_them_and_no_other(whole: Session) -> None:
     one = whole.ledger.parts[0].ranges[0][0]
     with patch.object(whole.folder, "read_part", wraps=whole.folder.read_part) as read:
-        whole.rows([one])
+        Session(whole.folder).rows([one])
     assert [call.args[0] for call in read.call_args_list] == [whole.ledger.parts[0]]
+
+
+def test_parts_are_read_once_as_long_as_there_is_room(whole: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = whole.ledger.parts
+    for room, again in ((10**9, 0), (0, len(parts))):
+        monkeypatch.setattr(session_module, "PARTS_KEPT_BYTES", room)
+        session = Session(whole.folder)
+        with patch.object(whole.folder, "read_part", wraps=whole.folder.read_part) as read:
+            session.trials()
+            assert read.call_count == len(parts)
+            session.trials()
+            assert read.call_count == len(parts) + again
+        assert session._parts_bytes == sum(map(len, session._parts.values())) <= room
 
 
 def scores_of(session: Session) -> dict[int, list[float]]:

@@ -18,9 +18,17 @@ class CountingProvider:
     def uri(self) -> str:
         return self.inner.uri
 
+    @property
+    def retries(self) -> int:
+        return self.inner.retries
+
     def read(self, path: str) -> bytes:
         self.calls["GET"] += 1
         return self.inner.read(path)
+
+    def fetch(self, path: str) -> tuple[bytes, ObjectTag]:
+        self.calls["GET"] += 1
+        return self.inner.fetch(path)
 
     def open(self, path: str) -> BinaryIO:
         self.calls["GET"] += 1
@@ -38,6 +46,10 @@ class CountingProvider:
         self.calls["LIST"] += 1
         return self.inner.list(prefix)
 
+    def tags(self, prefix: str = "") -> dict[str, ObjectTag]:
+        self.calls["LIST"] += 1
+        return self.inner.tags(prefix)
+
     def stat(self, path: str) -> ObjectInfo:
         self.calls["HEAD"] += 1
         return self.inner.stat(path)
@@ -52,3 +64,11 @@ class CountingProvider:
 
     def check_writable(self) -> None:
         self.inner.check_writable()
+
+    def leftovers(self, older_than_s: float) -> Paths:
+        self.calls["LIST"] += 1
+        return self.inner.leftovers(older_than_s)
+
+    def remove_leftover(self, name: str) -> None:
+        self.calls["DELETE"] += 1
+        self.inner.remove_leftover(name)

@@ -4,6 +4,7 @@ The Host header goes through as it came, so signatures made for the proxy's addr
 """
 
 import asyncio
+import io
 import random
 import re
 import socket
@@ -79,7 +80,7 @@ class FaultProxy:
 
     async def _forward(self, request: web.Request, fault: Fault) -> web.StreamResponse:
         headers = [(k, v) for k, v in request.headers.items() if k.lower() not in _HOP]
-        sent = await request.read() if request.body_exists else None
+        sent = io.BytesIO(await request.read()) if request.body_exists else None
         automatic = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
         at = URL(self.upstream + request.raw_path, encoded=True)
         async with (
@@ -137,9 +138,9 @@ def fault_proxy(upstream: str, host: str = "127.0.0.1") -> Iterator[FaultProxy]:
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    ready.wait(10)
+    ready.wait(60)
     try:
         yield proxy
     finally:
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(60)

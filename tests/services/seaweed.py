@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ADMIN, READER, WRITER, NO_LIST = "admin", "reader", "writer", "no-list"
+ADMIN, READER, WRITER, NO_LIST, NO_READ = "admin", "reader", "writer", "no-list", "no-read"
 ACTIONS = {
     ADMIN: ["Admin", "Read", "Write", "List", "Tagging"],
     READER: ["Read", "List"],
     WRITER: ["Write"],
     NO_LIST: ["Read", "Write"],
+    NO_READ: ["List", "Write"],
 }
 SECRET = "not-so-secret"  # noqa: S105 - of a server that lives as long as a test
 
@@ -119,7 +120,7 @@ def _is_free(port: int) -> bool:
 
 
 def _wait(url: str, server: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while time.monotonic() < until:
         if server.poll() is not None:
             raise RuntimeError(f"SeaweedFS ended with {server.returncode}")
@@ -137,7 +138,7 @@ def _wait(url: str, server: subprocess.Popen[bytes]) -> None:
 def _warm(client: Any) -> None:
     """The first write makes a volume, which takes seconds and may fail once."""
     client.create_bucket(Bucket="warm")
-    until = time.monotonic() + 60
+    until = time.monotonic() + 120
     while True:
         try:
             client.put_object(Bucket="warm", Key="up", Body=b"")

@@ -3,12 +3,15 @@
 import hashlib
 import struct
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from storage import schema
 from storage.errors import BadData
-from storage.schema import NUMBERS, OHLCV_SCHEMA, check_table, fingerprint, problems
+from storage.schema import NUMBERS, OHLCV_SCHEMA, check_table, fingerprint, no_rule_broken, problems
 from tests.storage.tables import bars, changed, ns, table_of, tables
 
 GOOD = bars("2020-01-01", 5)
@@ -42,6 +45,17 @@ def test_a_broken_row_is_one_sentence_with_symbol_file_row_and_rule(name):
     assert told.endswith(".")
     assert "\n" not in told
     assert "AAPL" in told
+
+
+ANY = st.one_of(st.sampled_from([0.0, -1.0, 1.0, 2.0, 3.0, INF, -INF, NAN]), st.floats(width=64))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), ANY, ANY, ANY, ANY, ANY), min_size=1, max_size=4))
+@settings(max_examples=300, deadline=None)
+def test_the_quick_look_agrees_with_the_rules_one_by_one(rows):
+    steps, *numbers = (np.array(column) for column in zip(*rows, strict=True))
+    columns = {"timestamp": np.cumsum(steps), **dict(zip(NUMBERS, numbers, strict=True))}
+    assert no_rule_broken(columns) == (not any(rule.broken(columns).any() for rule in schema._RULES))
 
 
 def test_rows_are_named_as_the_source_counts_them():

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pytest
 
+from storage.errors import BadData
+from storage.ohlcv import DatasetKey, OhlcvStore
+from storage.parquet import to_parquet
 from storage.providers import CachedProvider, LocalProvider, MemoryProvider
 from tests.services.counting import CountingProvider
+from tests.storage.tables import bars, changed
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -22,14 +26,14 @@ class Logged(LocalProvider):
 
     log: str = ""
 
-    def read(self, path):
+    def fetch(self, path):
         (open(f"{self.log}/{os.getpid()}-{time.monotonic_ns()}", "x")).close()  # noqa: PTH123
         time.sleep(0.3)
-        return super().read(path)
+        return super().fetch(path)
 
 
 def read_at_once(cached, barrier, answers):
-    barrier.wait(30)
+    barrier.wait(200)
     answers.put(len(cached.read("x")))
 
 
@@ -42,9 +46,9 @@ def test_of_many_processes_one_fetches(tmp_path):
     readers = [SPAWN.Process(target=read_at_once, args=(cached, barrier, answers)) for _ in range(6)]
     for reader in readers:
         reader.start()
-    assert [answers.get(timeout=60) for _ in readers] == [1000] * 6
+    assert [answers.get(timeout=250) for _ in readers] == [1000] * 6
     for reader in readers:
-        reader.join(30)
+        reader.join(120)
     assert len(list(log.iterdir())) == 1
 
 
@@ -73,7 +77,7 @@ def test_threads_fetch_once(inner, tmp_path):
     cached, barrier = cache_of(inner, tmp_path), threading.Barrier(8)
 
     def read(_):
-        barrier.wait(30)
+        barrier.wait(200)
         return cached.read("x")
 
     with ThreadPoolExecutor(8) as pool:
@@ -124,7 +128,7 @@ def test_a_copy_of_another_size_is_fetched_again(inner, tmp_path, damage):
 def test_content_that_does_not_fit_its_tag_is_not_kept(inner, tmp_path, monkeypatch):
     """The object was replaced between the two requests."""
     inner.write("x", b"first")
-    tag = inner.inner.tag("x")
+    tag = inner.tag("x")
     inner.write("x", b"later")
     monkeypatch.setattr(MemoryProvider, "tag", lambda *_: tag)
     assert cache_of(inner, tmp_path).read("x") == b"later"
@@ -147,6 +151,82 @@ def test_a_cache_that_cannot_be_written_is_left_out(inner, tmp_path):
     cached = cache_of(inner, tmp_path)
     assert cached.read("x") == b"content"
     assert cached.open("x").read() == b"content"
+
+
+def twice(data):
+    return data * 2
+
+
+def test_what_is_derived_is_made_once_for_each_version(inner, tmp_path):
+    cached = cache_of(inner, tmp_path)
+    for content in (b"old", b"new"):
+        cached.write("x", content)
+        (tag,) = cached.tags().values()
+        inner.calls.clear()
+        told = [cached.derived("x", tag, twice) for _ in range(3)]
+        assert [(made.to_pybytes(), was_there) for made, was_there in told] == [
+            (content * 2, False),
+            (content * 2, True),
+            (content * 2, True),
+        ]
+        assert inner.calls == {"GET": 1}
+
+
+@pytest.mark.parametrize("at", [0, 3, -1])
+def test_what_was_derived_and_then_damaged_is_made_again(inner, tmp_path, monkeypatch, at):
+    monkeypatch.setattr("storage.providers.cache._intact", set())
+    inner.write("x", b"content")
+    cached, tag = cache_of(inner, tmp_path), inner.tag("x")
+    cached.derived("x", tag, twice)
+    (file,) = [f for f in (tmp_path / "cache").rglob("*") if f.is_file()]
+    data = bytearray(file.read_bytes())
+    data[at] ^= 1
+    file.write_bytes(data)
+    assert cached.derived("x", tag, twice)[0].to_pybytes() == b"content" * 2
+    assert cached.derived("x", tag, twice) == (pa.py_buffer(b"content" * 2), True)
+
+
+def test_what_is_derived_from_a_newer_version_is_not_kept(inner, tmp_path):
+    inner.write("x", b"first")
+    tag = inner.tag("x")
+    inner.write("x", b"later")
+    made, _ = cache_of(inner, tmp_path).derived("x", tag, twice)
+    assert made.to_pybytes() == b"laterlater"
+    assert [f for f in (tmp_path / "cache").rglob("*") if f.is_file()] == []
+
+
+def test_a_derivation_that_fails_is_tried_by_the_next_one(inner, tmp_path):
+    inner.write("x", b"content")
+    cached, tag = cache_of(inner, tmp_path), inner.tag("x")
+
+    def broken(_):
+        raise ValueError("bad bars")
+
+    with pytest.raises(ValueError, match="bad bars"):
+        cached.derived("x", tag, broken)
+    assert cached.derived("x", tag, twice)[0].to_pybytes() == b"content" * 2
+
+
+def test_bars_are_kept_checked_and_decoded_and_read_with_one_listing(inner, tmp_path):
+    store = OhlcvStore(cache_of(inner, tmp_path, limit=1 << 20))
+    table = bars("2020-01-01", 800)
+    store.write(table, "XNYS", "no")
+    inner.calls.clear()
+    for _ in range(2):
+        assert store.read(DatasetKey("AAPL", "1D")).equals(table)
+        assert store.describe(DatasetKey("AAPL", "1D")).rows == 800
+    assert inner.calls == {"LIST": 4, "GET": 3}
+    size = store.bytes_of(DatasetKey("AAPL", "1D"))
+    assert store.served == {"store": size, "cache": 3 * size}
+
+
+def test_broken_bars_are_not_kept(inner, tmp_path):
+    store = OhlcvStore(cache_of(inner, tmp_path, limit=1 << 20))
+    inner.write("AAPL/1D/2020.parquet", to_parquet(changed(bars("2020-01-01", 3), 2, {"low": 101.8})))
+    for _ in range(2):
+        with pytest.raises(BadData, match=r"AAPL/1D/2020\.parquet, AAPL, row 3: low"):
+            store.read(DatasetKey("AAPL", "1D"))
+    assert [f for f in (tmp_path / "cache").rglob("*") if f.is_file()] == []
 
 
 def test_open_is_mapped(inner, tmp_path):

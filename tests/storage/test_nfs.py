@@ -19,8 +19,9 @@ def nfs(tmp_path):
 def test_an_export_that_is_not_mounted_is_refused_by_every_method(nfs):
     nfs.write("a", b"")
     (nfs.mount / "export").unlink()
-    calls = [nfs.read, nfs.stat, nfs.tag, nfs.delete, nfs.open, nfs.list]
+    calls = [nfs.read, nfs.fetch, nfs.stat, nfs.tag, nfs.tags, nfs.delete, nfs.open, nfs.list]
     calls += [lambda p: nfs.write(p, b"x"), lambda p: nfs.create(p, b"x"), lambda _: nfs.check_writable()]
+    calls += [lambda _: nfs.leftovers(0.0), lambda _: nfs.remove_leftover(".tmp-1")]
     for call in calls:
         with pytest.raises(StorageError, match="is not mounted there; mount it"):
             call("a")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from storage.errors import BadData
 from storage.ohlcv import DatasetKey, OhlcvStore
 from storage.providers import LocalProvider
-from storage.resample import resample
+from storage.resample import cut_short, resample
 from storage.schema import NUMBERS, OHLCV_SCHEMA, check_table, timestamps
 from storage.timeframes import TIMEFRAMES
 from tests.storage.tables import NS, bars, ns, table_of
@@ -131,3 +131,21 @@ def test_it_reproduces_the_derived_reference_data(shared, symbol, source, target
     for name in NUMBERS[:-1]:
         assert result[name].equals(known[name]), name
     np.testing.assert_allclose(result["volume"].to_numpy(), known["volume"].to_numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "closed_days", "cut"),
+    [
+        ("2024-01-01", "2024-01-14", 0, []),  # Monday to Sunday
+        ("2024-01-03", "2024-01-14", 0, ["2024-01-01"]),
+        ("2024-01-01", "2024-01-12", 0, ["2024-01-08"]),
+        ("2024-01-01", "2024-01-12", 2, []),  # a market that rests at the weekend has the whole week
+        ("2024-01-03", "2024-01-11", 2, ["2024-01-01", "2024-01-08"]),
+        ("2024-01-09", "2024-01-10", 0, ["2024-01-08"]),
+    ],
+)
+def test_weeks_that_the_data_cover_in_part_are_named(first: str, last: str, closed_days: int, cut: list[str]) -> None:
+    days = np.arange(np.datetime64(first, "D"), np.datetime64(last, "D") + 1)
+    daily = bars(first, len(days))
+    found = cut_short(daily, resample(daily, "1W"), closed_days)
+    assert [str(np.datetime64(at, "ns").astype("datetime64[D]")) for at in found] == cut

@@ -33,9 +33,9 @@ def in_processes(work, *arguments):
     workers = [SPAWN.Process(target=work, args=(*arguments, i, barrier, answers)) for i in range(WRITERS)]
     for worker in workers:
         worker.start()
-    found = dict(answers.get(timeout=60) for _ in workers)
+    found = dict(answers.get(timeout=250) for _ in workers)
     for worker in workers:
-        worker.join(30)
+        worker.join(120)
     assert [worker.exitcode for worker in workers] == [0] * WRITERS
     return [found[i] for i in range(WRITERS)]
 
@@ -43,7 +43,7 @@ def in_processes(work, *arguments):
 def commit_twenty(root, number, barrier, answers):
     """Twenty records, each under the next number that is free; what was read on the way."""
     folder, won, seen, n = folder_in(LocalProvider(Path(root))), [], [], 0
-    barrier.wait(30)
+    barrier.wait(200)
     while len(won) < 20:
         if folder.commit(record_of(n, f"{number}-{len(won)}")):
             won.append(n)
@@ -214,7 +214,7 @@ def test_a_session_that_finishes_while_the_index_is_written_is_in_it():
 
 def finish_ten(root, number, barrier, answers):
     store = SessionStore(LocalProvider(Path(root)))
-    barrier.wait(30)
+    barrier.wait(200)
     for i in range(10):
         folder = store.announce(f"s{number}-{i}", {"session_id": f"s{number}-{i}"})
         folder.create_document("summary.json", {"status": "done"})
@@ -264,3 +264,8 @@ def test_sessions_that_are_done_cost_no_read_of_their_own():
     counting.calls.clear()
     store.render_index()
     assert counting.calls == {"LIST": 1, "GET": 1 + 1}
+    for n in range(3):
+        store.announce(f"a-begun{n}", {})
+    counting.calls.clear()
+    assert [entry["session_id"] for entry in store.entries(newest=2)] == ["done8", "done9"]
+    assert counting.calls == {"LIST": 1, "GET": 1}

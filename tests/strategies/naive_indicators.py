@@ -39,6 +39,24 @@ def _std(row: list[float]) -> float:
     return math.sqrt(sum((Fraction(v) - mean) ** 2 for v in row) / len(row))
 
 
+def zscore(x: Sequence[float], n: int) -> list[float]:
+    rows = zip(x, _windows(x, n), strict=True)
+    return [NAN if row is None or not _std(row) else (v - float(_exact_mean(row))) / _std(row) for v, row in rows]
+
+
+def vwap(
+    high: Sequence[float], low: Sequence[float], close: Sequence[float], volume: Sequence[float], n: int
+) -> list[float]:
+    typical = [(Fraction(h) + Fraction(lo) + Fraction(c)) / 3 for h, lo, c in zip(high, low, close, strict=True)]
+    out = [NAN] * len(close)
+    for i in range(n - 1, len(close)):
+        span = range(i - n + 1, i + 1)
+        whole = sum(Fraction(volume[k]) for k in span)
+        if whole:
+            out[i] = float(sum(typical[k] * Fraction(volume[k]) for k in span) / whole)
+    return out
+
+
 def _first(x: Sequence[float]) -> int:
     return next((i for i, v in enumerate(x) if not math.isnan(v)), len(x))
 
@@ -167,3 +185,33 @@ def volume_profile(
             elif edges[k] <= h < edges[k + 1] or (k == bins - 1 and h == high):
                 volumes[k] += v
     return edges[:-1], volumes
+
+
+def counted_profile(
+    top: Sequence[float], bottom: Sequence[float], volume: Sequence[float], bins: int
+) -> list[float] | None:
+    """Volume at or above each lower edge over one whole window, in the window's units of volume, exactly summed.
+
+    None where the window has no range. A unit is 2^power x n / 2^62, with n rounded up to a power of two and
+    2^power the one above the largest volume.
+    """
+    low, high = min(bottom), max(top)
+    width = (high - low) / bins
+    if not (high > low and math.isfinite(width)):
+        return None
+    power, bits = math.frexp(max(volume))[1], 62 - (len(top) - 1).bit_length()
+    counted = [
+        [_units(*bar, low + k * width, power, bits) for bar in zip(top, bottom, volume, strict=True)]
+        for k in range(bins)
+    ]
+    return [math.ldexp(float(sum(column)) * 2.0**-bits, power) for column in counted]
+
+
+def _units(top: float, bottom: float, volume: float, edge: float, power: int, bits: int) -> int:
+    """Units of one bar at or above a price."""
+    units = math.ldexp(volume, -power) * 2.0**bits
+    if edge <= bottom:
+        return round(units)
+    if edge >= top:
+        return 0
+    return round(min((top - edge) * (units / (top - bottom)), units))

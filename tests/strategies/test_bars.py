@@ -47,8 +47,7 @@ def test_the_cache_is_bounded_and_forgets_what_was_used_last_longest_ago():
 def test_what_is_too_large_is_given_and_not_kept():
     bars = bars_of(np.linspace(1.0, 2.0, 1_000), cache_bytes=20_000)
     bars.sma(5)
-    kept = len(bars.cache)
-    first, again = (bars.volume_profile(5, 4)[0] for _ in range(2))
+    first, kept, again = bars.volume_profile(5, 4)[0], len(bars.cache), bars.volume_profile(5, 4)[0]
     assert first is not again
     assert np.array_equal(first, again, equal_nan=True)
     assert not first.flags.writeable

@@ -1,5 +1,6 @@
 """The volume profile: by hand, against an exact twin, and its ties."""
 
+import dataclasses
 from fractions import Fraction
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from strategies import profile
 from strategies.volume_zone_breakout import VolumeZoneBreakout
 from tests.strategies import naive_indicators as naive
 from tests.strategies.made_bars import bars_of, random_bars
@@ -78,13 +80,60 @@ def test_the_resistance_is_that_of_its_twin(bars, n, bins, share):
         assert float(sum(volumes[k + 1 :])) < wanted * (1 + 1e-14)
 
 
+@st.composite
+def wild_bars(draw):
+    """Bars of a slow walk, so that the range stays for a while; volumes of every size there is, and none."""
+    size, seed = draw(st.integers(0, 60)), draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    prices = np.sort(100.0 + np.cumsum(rng.integers(-1, 2, (size, 1)), 0) + rng.random((size, 4)), axis=1)
+    if draw(st.booleans()):
+        prices = np.round(prices, draw(st.sampled_from([0, 1])))
+    volume = rng.lognormal(0.0, 3.0, size) * draw(st.sampled_from([1e-320, 1e-12, 1.0, 1e15, 1e300]))
+    volume[rng.random(size) < draw(st.sampled_from([0.0, 0.3, 1.0]))] = 0.0
+    return bars_of(prices[:, 2], open=prices[:, 1], high=prices[:, 3], low=prices[:, 0], volume=volume)
+
+
+@pytest.mark.parametrize("wicks", [True, False])
+@given(bars=wild_bars(), n=st.integers(1, 20), bins=st.integers(1, 25))
+def test_the_profile_counts_units_as_its_twin_does(wicks, bars, n, bins):
+    above, _, width = bars.volume_profile(n, bins, wicks)
+    for i in range(len(bars)):
+        window = window_of(bars, i, n, wicks)
+        expected = None if window is None else naive.counted_profile(*window, bins)
+        if expected is None:
+            assert np.isnan(above[i]).all()
+            assert np.isnan(width[i])
+        else:
+            assert above[i].tolist() == expected
+
+
+@given(bars=wild_bars(), n=st.integers(1, 20), start=st.integers(0, 60), wicks=st.booleans())
+def test_a_profile_forgets_where_it_began(bars, n, start, wicks):
+    part, whole = bars.slice(start, len(bars)), bars.volume_profile(n, 7, wicks)
+    for known, row in zip(part.volume_profile(n, 7, wicks), whole, strict=True):
+        assert known[n:].tobytes() == row[start + n :].tobytes()
+
+
+@given(bars=wild_bars(), n=st.integers(1, 20), share=st.sampled_from([0.01, 0.3, 0.5, 1.0]))
+def test_a_profile_that_does_not_fit_the_cache_gives_the_same_resistance(bars, n, share):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(profile, "CHUNK", 7)
+        small = dataclasses.replace(bars, cache_bytes=100)
+        assert small.volume_zone(n, share).tobytes() == bars.volume_zone(n, share).tobytes()
+
+
 def window_profile(bars, i, n, bins, wicks):
+    window = window_of(bars, i, n, wicks)
+    return None if window is None else naive.volume_profile(*window, bins)
+
+
+def window_of(bars, i, n, wicks):
+    """Tops, bottoms and volumes of the n bars before bar i; None where there are fewer."""
     if i < n:
         return None
     top = bars.high if wicks else np.maximum(bars.open, bars.close)
     bottom = bars.low if wicks else np.minimum(bars.open, bars.close)
-    window = slice(i - n, i)
-    return naive.volume_profile(*(row[window].tolist() for row in (top, bottom, bars.volume)), bins)
+    return [row[i - n : i].tolist() for row in (top, bottom, bars.volume)]
 
 
 def test_no_range_or_no_volume_gives_no_resistance():

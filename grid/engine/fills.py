@@ -1,0 +1,224 @@
+"""Signals to fills: what is entered and left, when, and at which price."""
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numba.cpython.unsafe import numbers
+
+from grid.engine.accounts import (
+    BEST,
+    BLOCK,
+    CASH,
+    ENTRIES,
+    ENTRY_BAR,
+    ENTRY_FEE,
+    ENTRY_PRICE,
+    EXITS,
+    FEES,
+    GAINS,
+    HIGHS,
+    HOLD,
+    HOLD_BARS,
+    INLINE,
+    LOSS_RETURNS,
+    LOSSES,
+    LOWS,
+    OPEN,
+    OPENS,
+    RECORDED,
+    RUINED,
+    SHORT_ENTRIES,
+    SHORT_EXITS,
+    SIGNAL,
+    STOP,
+    T_ENTRY_BAR,
+    T_ENTRY_PRICE,
+    T_EXIT_BAR,
+    T_EXIT_PRICE,
+    T_FEES,
+    T_PNL,
+    T_REASON,
+    T_RETURN,
+    T_UNITS,
+    TARGET,
+    TRADED,
+    TRADES,
+    UNITS,
+    WIN_RETURNS,
+    WINS,
+    WORST,
+)
+from grid.engine.marks import advance_block
+
+trailing_zeros: Any = numbers.trailing_zeros
+ONE, SIX, LOW_BITS = np.uint64(1), np.uint64(6), np.uint64(63)
+
+
+@njit(**INLINE)
+def next_bit(masks, one, other, start, n):
+    """The first bar in [start, n) set in mask row `one` or `other` (one row twice for one alone), else some >= n."""
+    if start >= n:
+        return n
+    word = np.uint64(start) >> SIX
+    last = (np.uint64(n) + LOW_BITS) >> SIX
+    keep = ~np.uint64(0) << (np.uint64(start) & LOW_BITS)
+    while word < last:
+        bits = (masks[one, word] | masks[other, word]) & keep
+        if bits != 0:
+            return np.int64((word << SIX) + np.uint64(trailing_zeros(bits)))
+        word += ONE
+        keep = ~np.uint64(0)
+    return n
+
+
+@njit(**INLINE)
+def bit(masks, row, bar):
+    return (masks[row, np.uint64(bar) >> SIX] >> (np.uint64(bar) & LOW_BITS)) & ONE != 0
+
+
+@njit(**INLINE)
+def wanted(masks, bar, rules):
+    """+1 long, -1 short, 0 nothing: what the entry signals of a bar ask of a flat account."""
+    long = rules.longs and bit(masks, ENTRIES, bar)
+    short = rules.shorts and bit(masks, SHORT_ENTRIES, bar)
+    return int(long) - int(short)
+
+
+@njit(**INLINE)
+def next_entry(masks, start, n, rules):
+    """(bar, direction) of the first signal at or after `start` that an idle account follows; (n, 0) without one."""
+    one = ENTRIES if rules.longs else SHORT_ENTRIES
+    other = SHORT_ENTRIES if rules.shorts else ENTRIES
+    bar = next_bit(masks, one, other, start, n)
+    while bar < n:
+        direction = wanted(masks, bar, rules)
+        if direction != 0:
+            return bar, direction
+        bar = next_bit(masks, one, other, bar + 1, n)
+    return n, 0
+
+
+@njit(**INLINE)
+def buy_or_sell(a, direction, price, bar, rules):
+    """Open a position at a raw price; False when the cash does not cover it, or the price gives no number of units."""
+    if price <= 0.0:
+        return False
+    fill = price * (1.0 + direction * rules.slippage)
+    cost = fill * (1.0 + rules.fee)
+    units = rules.size if rules.fixed_units else a[CASH] * rules.size / cost
+    if a[CASH] <= RUINED * rules.cash or units == np.inf or (rules.fixed_units and units * cost > a[CASH]):
+        return False
+    fee = units * fill * rules.fee
+    a[UNITS] = direction * units
+    a[CASH] = (
+        0.0
+        if direction > 0 and rules.size == 1.0 and not rules.fixed_units
+        else a[CASH] - direction * units * fill - fee
+    )
+    a[ENTRY_PRICE], a[ENTRY_FEE], a[ENTRY_BAR] = fill, fee, bar
+    a[FEES] += fee
+    a[TRADED] += units * fill
+    return True
+
+
+@njit(**INLINE)
+def close_position(a, price, bar, reason, rules, edges, blocks, trades):
+    """Close the position at a raw price and book the trade; targets are limit orders and do not slip by themselves."""
+    units, entry = a[UNITS], a[ENTRY_PRICE]
+    direction = 1.0 if units > 0 else -1.0
+    fill = price if reason == TARGET and not rules.targets_slip else price * (1.0 - direction * rules.slippage)
+    value = abs(units) * fill
+    fee = value * rules.fee
+    pnl = units * (fill - entry) - fee - a[ENTRY_FEE]
+    gain = pnl / (abs(units) * entry)
+    a[CASH] += units * fill - fee
+    a[FEES] += fee
+    a[TRADED] += value
+    a[TRADES] += 1
+    if pnl > 0.0:
+        a[WINS] += 1
+        a[GAINS] += pnl
+        a[WIN_RETURNS] += gain
+    else:
+        a[LOSSES] -= pnl
+        a[LOSS_RETURNS] += gain
+    a[BEST] = max(a[BEST], gain)
+    a[WORST] = min(a[WORST], gain)
+    a[HOLD_BARS] += bar - a[ENTRY_BAR]
+    advance_block(a, bar, edges)
+    blocks[2, np.int64(a[BLOCK])] += 1
+    record(a, trades, fill, bar, a[ENTRY_FEE] + fee, pnl, gain, reason)
+    a[UNITS] = 0.0
+
+
+@njit(**INLINE)
+def record(a, trades, price, bar, fees, pnl, gain, reason):
+    """Write a trade down, where the caller gave room for it."""
+    row = np.int64(a[RECORDED])
+    if row >= trades.shape[0]:
+        return
+    a[RECORDED] += 1
+    trades[row, T_UNITS] = a[UNITS]
+    trades[row, T_ENTRY_BAR] = a[ENTRY_BAR]
+    trades[row, T_EXIT_BAR] = bar
+    trades[row, T_ENTRY_PRICE] = a[ENTRY_PRICE]
+    trades[row, T_EXIT_PRICE] = price
+    trades[row, T_FEES] = fees
+    trades[row, T_PNL] = pnl
+    trades[row, T_RETURN] = gain
+    trades[row, T_REASON] = reason
+
+
+@njit(**INLINE)
+def find_stop(prices, bars, direction, entry, rules):
+    """(bar, raw price, reason) of the first stop or target hit on bars = (first, last); (last + 1, 0, OPEN) if none.
+
+    prices: open, high, low, close rows. entry: the price that stop loss and take profit are fractions of, and that of
+    the fill, where the best price begins. The trailing level of a bar knows the bars before it only.
+    """
+    first, last = bars
+    base, fill = entry
+    sign = 1.0 if direction > 0 else -1.0
+    opens, highs, lows = prices[OPENS], prices[HIGHS], prices[LOWS]
+    against, favour = (lows, highs) if direction > 0 else (highs, lows)
+    stop = sign * base * (1.0 - sign * rules.stop_loss) if rules.stop_loss > 0 else -np.inf
+    target = sign * base * (1.0 + sign * rules.take_profit) if rules.take_profit > 0 else np.inf
+    best = sign * fill
+    for bar in range(first, last + 1):
+        level = stop
+        if rules.trailing_stop > 0:
+            level = max(level, best * (1.0 - sign * rules.trailing_stop))
+        if sign * against[bar] <= level:
+            return bar, sign * min(sign * opens[bar], level), STOP
+        if sign * favour[bar] >= target:
+            return bar, sign * max(sign * opens[bar], target), TARGET
+        best = max(best, sign * favour[bar])
+    return last + 1, 0.0, OPEN
+
+
+@njit(**INLINE)
+def planned_exit(masks, decision, direction, entry_bar, n, rules):
+    """(bar, reason, deciding bar) of the exit by signal, opposite entry or holding time; bar is n without one."""
+    exits = EXITS if direction > 0 else SHORT_EXITS
+    opposite = SHORT_ENTRIES if direction > 0 else ENTRIES
+    until = n
+    if rules.hold > 0:  # a later signal would come too late
+        until = min(n, entry_bar + rules.hold - rules.lag + 1)
+    decided = next_bit(masks, exits, opposite if rules.reverses else exits, decision + 1, until)
+    if decided >= until:
+        decided = n
+    bar = min(decided + rules.lag, n)
+    if rules.hold > 0 and entry_bar + rules.hold < bar:
+        return entry_bar + rules.hold, HOLD, n
+    return bar, SIGNAL, decided
+
+
+@njit(**INLINE)
+def next_direction(masks, decided, direction, rules):
+    """What follows at once on an exit that a signal of bar `decided` asked for: +1, -1 or 0."""
+    if rules.cooldown > 0:
+        return 0
+    if bit(masks, EXITS if direction > 0 else SHORT_EXITS, decided):
+        return wanted(masks, decided, rules)
+    return -direction

@@ -1,0 +1,43 @@
+"""The fast path is another way to the same numbers: a random sample of a sweep's trials through the plain loop."""
+
+import numpy as np
+import pytest
+
+from grid.engine import Engine, Execution
+from strategies.check import sample_bars
+from strategies.donchian_breakout import DonchianBreakout
+from strategies.sma_cross import SmaCross
+from strategies.volume_zone_breakout import VolumeZoneBreakout
+from tests.engine_twin import differences_of_metrics
+
+EXECUTIONS = [
+    {},
+    {"side": "both", "size": 0.5, "risk_free": 0.03},
+    {"stop_loss": 0.05, "take_profit": 0.1, "cooldown": 2},
+    {"side": "short", "trailing_stop": 0.05},
+    {"fill": "close", "hold": 10},
+]
+
+
+def points() -> list[SmaCross | DonchianBreakout | VolumeZoneBreakout]:
+    """10,200 of them."""
+    crosses = [SmaCross(fast=f, slow=s) for f in range(2, 72) for s in range(f + 1, f + 141)]
+    channels = [DonchianBreakout(window=w, exit_window=x) for w in range(10, 30) for x in range(2, 12)]
+    zones = [VolumeZoneBreakout(volume_window=w, hold_period_bars=h) for w in (20, 60) for h in range(1, 101)]
+    return [*crosses, *channels, *zones]
+
+
+@pytest.mark.parametrize("settings", EXECUTIONS)
+def test_one_in_a_hundred_trials_through_the_plain_loop(settings: dict[str, object]) -> None:
+    rng = np.random.default_rng()  # another sample each time; a failure names its point
+    bars, execution = sample_bars(3_000, seed=int(rng.integers(1_000))), Execution.model_validate(settings)
+    edges = np.linspace(0, len(bars), 17).astype(np.int64)
+    fast = Engine(bars, execution, edges)
+    plain = Engine(bars, execution.model_copy(update={"fast_path": False}), edges)
+    everything = points()
+    for chosen in rng.choice(len(everything), len(everything) // 100, replace=False):
+        point = everything[chosen]
+        got, want = fast.backtest(point.signals(bars)), plain.backtest(point.signals(bars))
+        assert got.trade_rows.tobytes() == want.trade_rows.tobytes(), point
+        assert list(differences_of_metrics(got.metrics, want.metrics, want.curve, execution.cash)) == [], point
+        np.testing.assert_allclose(got.blocks, want.blocks, rtol=1e-9, atol=1e-13, err_msg=str(point))

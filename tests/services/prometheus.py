@@ -1,0 +1,79 @@
+"""A real Prometheus, as a process of the test."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PATIENCE_S = 60.0
+
+
+def found() -> str:
+    """Debian's prometheus; `make system-packages` installs it, and CI must have it."""
+    program = shutil.which("prometheus")
+    if program is None:
+        if os.environ.get("GRID_REQUIRE_SYSTEM_PACKAGES"):
+            pytest.fail("prometheus is required here and missing: make system-packages")
+        pytest.skip("needs the program prometheus: make system-packages")
+    return program
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def prometheus(program: str, folder: Path, targets: dict[str, Any]) -> Iterator[str]:
+    """Its address; it scrapes `targets` (an entry of `scrape_configs`, in part) twice a second."""
+    config = folder / "prometheus.yml"
+    scraping = {"job_name": "sweep", "scrape_interval": "500ms", "scrape_timeout": "500ms", **targets}
+    config.write_text(json.dumps({"scrape_configs": [scraping]}))  # JSON is YAML
+    port = free_port()
+    storage = f"--storage.tsdb.path={folder / 'tsdb'}"
+    process = subprocess.Popen(
+        [program, f"--config.file={config}", storage, f"--web.listen-address=127.0.0.1:{port}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(PATIENCE_S)
+
+
+def asked(url: str, expression: str) -> list[dict[str, Any]]:
+    """The result of an instant query; nothing while Prometheus is starting."""
+    query = urllib.parse.urlencode({"query": expression})
+    with contextlib.suppress(ConnectionError, urllib.error.URLError):
+        with urllib.request.urlopen(f"{url}/api/v1/query?{query}", timeout=5) as answer:  # noqa: S310
+            content = json.loads(answer.read())
+        assert content["status"] == "success"
+        result: list[dict[str, Any]] = content["data"]["result"]
+        return result
+    return []
+
+
+def value_of(url: str, expression: str) -> float:
+    """What an expression comes to, as soon as there is one above 0."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        rows = asked(url, expression)
+        if rows and float(rows[0]["value"][1]) > 0:
+            return float(rows[0]["value"][1])
+        if time.monotonic() > until:
+            with urllib.request.urlopen(f"{url}/api/v1/targets", timeout=5) as answer:  # noqa: S310
+                pytest.fail(f"{expression} is {rows}; the targets are {answer.read().decode()[:3000]}")
+        time.sleep(0.2)
