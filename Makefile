@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo test test-slow lint format bench requirements system-packages clean help
+.PHONY: demo test test-slow lint format bench bench-peers requirements system-packages clean help
 
 help:              ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -51,13 +51,24 @@ format: .venv/dev  ## put the code into shape
 bench: .venv/bench   ## measure and rewrite docs/benchmarks.md (minutes; wants a quiet machine)
 	$(BIN)/python -m tests.benchmarks
 
+.venv-peers/made: requirements/peers.txt pyproject.toml
+	@$(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes --requirement requirements/peers.txt
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable .
+	@touch $@
+
+bench-peers: .venv-peers/made  ## the same sweep in vectorbt and backtesting.py, in a venv of its own (minutes)
+	.venv-peers/bin/python -m tests.benchmarks.peers
+
 PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 requirements: .venv/dev  ## resolve the pins again
-	$(PIN) --all-extras pyproject.toml --output-file requirements/bench.txt
+	$(PIN) --extra bench --extra build --extra lint --extra test pyproject.toml --output-file requirements/bench.txt
 	$(PIN) --extra build --extra lint --extra test --constraint requirements/bench.txt pyproject.toml \
 	  --output-file requirements/dev.txt
 	$(PIN) --extra build --constraint requirements/bench.txt pyproject.toml --output-file requirements/run.txt
+	$(PIN) --extra build --extra peers --constraint requirements/bench.txt pyproject.toml \
+	  --output-file requirements/peers.txt
 
 system-packages:   ## install what tests use besides Python (Debian or Ubuntu, as root or with sudo)
 	@command -v prometheus >/dev/null || { \
@@ -65,4 +76,4 @@ system-packages:   ## install what tests use besides Python (Debian or Ubuntu, a
 	  $$run apt-get update -qq && $$run apt-get install -y -qq --no-install-recommends prometheus; }
 
 clean:             ## remove what make made
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from grid import logs
-from grid.cli import data, doctor, inspect, jobs, run, storage, strategies, watch
+from grid.cli import bench, data, doctor, inspect, jobs, run, storage, strategies, watch
 from grid.cli.output import tell
 from grid.errors import BadInput, Refused
 from storage.environment import load_environment
@@ -31,6 +31,7 @@ jobs.register(app)
 app.add_typer(strategies.strategies_app)
 app.add_typer(data.data_app)
 app.add_typer(storage.storage_app)
+app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 
 

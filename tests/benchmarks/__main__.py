@@ -11,13 +11,9 @@ from pathlib import Path
 import ray
 
 from . import engine, scale, store
+from .made import processor
 
 TARGET = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Made bars for measuring: a seeded geometric Brownian motion, in a store of its own."""
 
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,3 +50,8 @@ def cross_sweep(
         "execution": {"cash": 1_000_000, "fee": 0.0005, "slippage": 0.0002},
         "results": {"store": str(folder / "results"), "keep_best": 5},
     }
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
