@@ -148,7 +148,7 @@ def check_equal(ours: pd.DataFrame, theirs: pd.DataFrame, of: str) -> None:
 def main() -> None:
     os.environ.setdefault("NUMBA_NUM_THREADS", "1")
     quick = "quick" in sys.argv[1:]
-    bars, every = made_bars(3_000 if quick else 35_040), pairs(100 if quick else 1_000)
+    bars, every = made_bars(3_000 if quick else 35_040), pairs(100 if quick else 10_000)
     ours, figures = measured(grid_sweep, bars, every)
     lines = [f"| backtest-grid, all 23 metrics and 16 blocks | {len(every)} | {_row(ours, bars)} | 1 |"]
     for name, package, sweep, some in (
