@@ -18,7 +18,7 @@ def lines(found: dict[str, Any]) -> dict[str, str]:
     luck = found["luck"]
     told = {
         "Sharpe ratio": _ratio(luck, found["simulated"]),
-        "luck": f"{deflated} {_luck(luck)}",
+        "luck": f"{deflated} {luck_text(luck)}",
         "counted": _counted(luck, found["simulated"]),
         "history": f"{history} {_history(luck)}",
         "data snooping": f"{reality} {_snooping(found['simulated'])}",
@@ -58,7 +58,8 @@ def _ratio(luck: dict[str, Any], simulated: Any) -> str:
     return f"{number(luck['sharpe'])} a year over {luck['years']:.1f} years{between}{alone}"
 
 
-def _luck(luck: dict[str, Any]) -> str:
+def luck_text(luck: dict[str, Any]) -> str:
+    """The deflated Sharpe ratio, and what it is deflated by."""
     return (
         f"deflated Sharpe ratio {percent(luck['deflated_sharpe'], 1)} (95 % is asked for): the best of "
         f"{luck['trials']:,} trials without skill is expected to show {number(luck['no_skill_sharpe'])}"
