@@ -27,6 +27,8 @@ def test_the_verdict_from_plan_to_hold_out(desk: Desk) -> None:
         assert f" {line}  " in shown.out
     assert "hold-out  looked" not in shown.out
     plain = desk.grid("show", "latest", "--no-verdict")
+    assert plain.code == 0
+    assert "Best trials" in plain.out
     assert "Verdict" not in plain.out
     told = desk.grid("show", "latest", "--json").json()["verdict"]
     assert told["headline"] in ("skill", "unproven", "luck")
