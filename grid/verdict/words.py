@@ -3,11 +3,14 @@
 import math
 from typing import Any
 
+from grid.verdict.costs import HIGHEST
+
 MEANING = {
     "skill": "skill: every deciding check speaks for it.",
     "unproven": "not proven: a test for luck is passed, and not every deciding check.",
     "luck": "luck explains it: no test for luck is passed.",
 }
+COSTS = ("fee", "slippage")
 MARKS = {True: "+", False: "-", None: "?"}
 
 
@@ -161,17 +164,16 @@ def _costs(simulated: Any) -> str:
     costs = _part(simulated, "costs")
     if not costs:
         return "not measured"
-    told = [
-        f"a {name} of {_cost(costs[name])} a side (it is {100 * costs[f'{name}_now']:.3g} %)"
-        for name in ("fee", "slippage")
-    ]
+    if costs["fee"] is None:
+        return f"there is no return to lose: it is {percent(costs['return_without_costs'], 1)} without any costs"
+    told = [f"a {name} of {_cost(costs[name])} a side (it is {_cost(costs[f'{name}_now'])})" for name in COSTS]
     return f"the return is gone at {', or '.join(told)}"
 
 
 def _cost(value: float | None) -> str:
-    if value is None:
+    if value is None:  # of the slippage alone: the fee eats the return by itself
         return "0 % already"
-    return "more than 50 %" if value >= 0.5 else f"{100 * value:.3g} %"
+    return "more than 50 %" if value >= HIGHEST else f"{100 * value:.3g} %"
 
 
 def _intervals(simulated: Any) -> str:
