@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo test test-slow lint format bench chaos fuzz soak simulate requirements system-packages clean help
+.PHONY: demo test test-slow lint format bench chaos fuzz soak simulate requirements system-packages deploy-tools sbom clean help
 
 help:              ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -27,6 +27,10 @@ help:              ## show the targets
 
 .venv/bench: .venv/dev requirements/bench.txt
 	@$(PIP) --require-hashes --requirement requirements/bench.txt
+	@touch $@
+
+.venv/deploy: .venv/dev requirements/deploy.txt
+	@$(PIP) --require-hashes --requirement requirements/deploy.txt
 	@touch $@
 
 demo: .venv/run    ## a real sweep on a local Ray, from nothing
@@ -68,15 +72,23 @@ simulate: .venv/dev  ## 1,000 nodes of 64 cores on paper, and rewrite docs/scale
 PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 requirements: .venv/dev  ## resolve the pins again
-	$(PIN) --all-extras pyproject.toml --output-file requirements/bench.txt
+	$(PIN) --extra bench --extra build --extra lint --extra test pyproject.toml --output-file requirements/bench.txt
+	$(PIN) --extra deploy --constraint requirements/bench.txt pyproject.toml --output-file requirements/deploy.txt
 	$(PIN) --extra build --extra lint --extra test --constraint requirements/bench.txt pyproject.toml \
 	  --output-file requirements/dev.txt
 	$(PIN) --extra build --constraint requirements/bench.txt pyproject.toml --output-file requirements/run.txt
 
 system-packages:   ## install what tests use besides Python (Debian or Ubuntu, as root or with sudo)
-	@command -v prometheus >/dev/null && command -v redis-server >/dev/null || { \
+	@for p in prometheus redis-server systemd-analyze; do command -v $$p || missing=1; done >/dev/null; \
+	  [ -z "$$missing" ] || { \
 	  run=$$([ "$$(id -u)" = 0 ] || echo sudo); export DEBIAN_FRONTEND=noninteractive; \
-	  $$run apt-get update -qq && $$run apt-get install -y -qq --no-install-recommends prometheus redis-server; }
+	  $$run apt-get update -qq && \
+	  $$run apt-get install -y -qq --no-install-recommends prometheus redis-server systemd; }
+
+deploy-tools: .venv/deploy  ## install what checks the files of deploy/
+
+sbom: .venv/deploy ## write sbom.json, the packages of the image with versions and hashes (CycloneDX)
+	@$(BIN)/cyclonedx-py requirements requirements/run.txt --pyproject pyproject.toml --output-file sbom.json
 
 clean:             ## remove what make made
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

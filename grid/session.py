@@ -18,6 +18,7 @@ from grid.results import FAILED, decode, result_schema, signed_scores
 from grid.search import points_of, space_of
 from grid.space import Points
 from grid.spec import Sweep
+from grid.trust import refuse_foreign_code
 from storage.errors import NotFound
 from storage.ohlcv import DatasetKey
 from storage.providers import provider_for
@@ -67,7 +68,10 @@ class Session:
 
     @cached_property
     def resolved(self) -> ResolvedSweep:
-        """The sweep with its strategy. Raises StrategyError where the strategy is not installed here."""
+        """The sweep with its strategy. Raises StrategyError where the strategy is not installed here, and Refused where
+        its module would be imported only because a remote store names it (`grid/trust.py`).
+        """
+        refuse_foreign_code(self.sweep.strategy, self.folder.provider.uri)
         return reopen(self.sweep, self.datasets)
 
     @cached_property

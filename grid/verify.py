@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from grid.documents import plain
-from grid.errors import BadInput
+from grid.errors import BadInput, Refused
 from grid.evaluate import Evaluator
 from grid.ranges import Ranges
 from grid.resolve import ENGINE_VERSION, processor, session_fingerprint, versions
@@ -216,7 +216,7 @@ class _Auditor:
         facts = self.session.metadata
         try:
             source = self.session.resolved.strategy.source_hash()
-        except StrategyError as error:
+        except (StrategyError, Refused) as error:
             return str(error)
         if source != facts["strategy_source"] or facts["engine"] != ENGINE_VERSION:
             return "the strategy or the engine has changed since"

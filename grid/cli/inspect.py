@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from grid.cli.jobs import job_rows
-from grid.cli.options import Id, Json, N, Store, TokenFile
+from grid.cli.options import Id, Json, N, Store, TokenFile, Trust
 from grid.cli.output import emit, tell
 from grid.cli.tables import (
     SORTS,
@@ -78,6 +78,7 @@ def show(
     trial: Annotated[int | None, typer.Option(help="One trial, with its trades.")] = None,
     judge: WithVerdict = True,
     store: Store = "results",
+    trust: Trust = False,  # noqa: ARG001 - its callback does the work
     as_json: Json = False,
 ) -> None:
     """Show a session or one of its trials, and the verdict.

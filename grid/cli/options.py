@@ -7,6 +7,7 @@ import typer
 
 from grid.auth import use_token
 from grid.logs import the_console
+from grid.trust import TRUST
 
 
 def _log_json(wanted: bool) -> bool:
@@ -21,6 +22,11 @@ def _token_file(file: Path | None) -> Path | None:
     return file
 
 
+def _trust(wanted: bool) -> bool:
+    TRUST.set(wanted)
+    return wanted
+
+
 Id = Annotated[str, typer.Argument(help="A session id, the beginning of one, or latest.", metavar="SESSION")]
 Store = Annotated[str, typer.Option(help="The results store.", metavar="PATH")]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
@@ -31,5 +37,9 @@ LogJson = Annotated[
 TokenFile = Annotated[
     Path | None,
     typer.Option(help="The cluster's token (or RAY_AUTH_TOKEN_PATH, RAY_AUTH_TOKEN).", callback=_token_file),
+]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="Import the module that a session in a remote store names.", callback=_trust),
 ]
 JobsAddress = Annotated[str, typer.Option(help="The cluster's Dashboard, http://HOST:8265.", metavar="URL")]

@@ -14,7 +14,7 @@ from grid import sweep as sweeps
 from grid.account import Limits
 from grid.addresses import explained
 from grid.budget import Estimate, estimate
-from grid.cli.options import LogJson, TokenFile
+from grid.cli.options import LogJson, TokenFile, Trust
 from grid.cli.output import emit, tell
 from grid.cli.progress import Meter
 from grid.cli.tables import counted, failure_text, print_facts, render_leaders, store_option
@@ -129,8 +129,9 @@ def resume(
     max_cost: MaxCost = None,
     max_runtime: MaxRuntime = None,
     force: Force = False,
+    trust: Trust = False,  # noqa: ARG001 - its callback does the work
     metrics_port: MetricsPort = None,
-    token_file: TokenFile = None,  # noqa: ARG001 - its callback does the work
+    token_file: TokenFile = None,  # noqa: ARG001
     log_json: LogJson = False,  # noqa: ARG001
     quiet: Quiet = False,
     as_json: Json = False,
@@ -144,7 +145,9 @@ def resume(
     if not force:
         refuse_second_driver(session.folder)
     SESSION.set(session.id)
-    resolved = session.resolved if address is None else _moved(session, address)
+    resolved = session.resolved  # refused where it needs --trust
+    if address is not None:
+        resolved = _moved(session, address)
     sweeps.check_unchanged(session)
     manner = Manner(executor, quiet, as_json, metrics_port, Limits(max_runtime, max_cost))
     _carry_on(session, resolved, manner)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from grid.cli.options import Id, Json, Store
+from grid.cli.options import Id, Json, Store, Trust
 from grid.cli.output import emit, tell
 from grid.cli.tables import counted
 from grid.verify import Audit, audit
@@ -27,6 +27,7 @@ def verify(
     sample: Annotated[int, typer.Option(help="How many trials are recomputed, chosen at random.", min=0)] = 20,
     seed: Annotated[int | None, typer.Option(help="Chooses the same trials again.", min=0)] = None,
     store: Store = "results",
+    trust: Trust = False,  # noqa: ARG001 - its callback does the work
     as_json: Json = False,
 ) -> None:
     """Audit a session.

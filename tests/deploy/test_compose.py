@@ -1,0 +1,177 @@
+"""deploy/compose/: read by the real CLI, by a linter of security, and held to the rules of the house."""
+
+import configparser
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.deploy.tools import DEPLOY, checked
+from tests.services import seaweed
+
+COMPOSE = DEPLOY / "compose"
+EXAMPLE = COMPOSE / ".env.example"
+FILES = ("--env-file", EXAMPLE, "--profile", "*", "--file", COMPOSE / "compose.yaml")
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    """The services as the CLI resolves them."""
+    return json.loads(checked("docker-compose", *FILES, "config", "--format", "json"))["services"]
+
+
+def make_secrets(folder: Path) -> Path:
+    subprocess.run(["sh", COMPOSE / "make-secrets.sh", folder], check=True, capture_output=True)
+    return folder
+
+
+def test_the_cli_and_the_linter_accept_it():
+    checked("docker-compose", *FILES, "config", "--quiet")
+    checked("compose-lint", "check", "--fail-on", "high", COMPOSE / "compose.yaml")
+
+
+def test_only_the_loopback_is_published(services: dict[str, Any]):
+    published = {name: port for name, s in services.items() for port in s.get("ports", ())}
+    assert {"ray-head", "prometheus", "grafana", "seaweedfs"} == set(published)
+    assert {port["host_ip"] for port in published.values()} == {"127.0.0.1"}
+    assert all(port["target"] not in (6379, 10001) for port in published.values())
+
+
+def test_every_service_is_hardened_limited_and_looked_after(services: dict[str, Any]):
+    for name, service in services.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["read_only"], name
+        assert not service["user"].startswith(("0", "root")), name
+        assert "healthcheck" in service, name
+        limits = service["deploy"]["resources"]["limits"]
+        assert {"cpus", "memory"} <= set(limits), name
+        assert service.get("privileged") is None, name
+        mounts = [v for v in service.get("volumes", ()) if v["type"] == "bind"]
+        assert all(Path(v["source"]).is_relative_to(DEPLOY) and v["read_only"] for v in mounts), name
+        assert all(Path(v["source"]).exists() for v in mounts), name
+
+
+def test_images_of_others_are_pinned_by_digest(services: dict[str, Any]):
+    others = {n: s["image"] for n, s in services.items() if not s["image"].startswith("backtest-grid:")}
+    assert len(others) == 4
+    assert all(re.search(r":[\w.-]+@sha256:[0-9a-f]{64}$", image) for image in others.values()), others
+
+
+def test_secrets_are_files_and_go_where_they_are_needed(services: dict[str, Any]):
+    held = {name: {s["source"] for s in service.get("secrets", ())} for name, service in services.items()}
+    for name in ("ray-head", "ray-worker", "grid"):
+        assert "ray_token" in held[name]
+    assert "aws_credentials" not in held["ray-head"], "nothing runs on the head that reads a store"
+    assert {name for name, secrets in held.items() if "s3.json" in secrets} == {"seaweedfs"}
+    words = re.compile("password|secret|token", re.IGNORECASE)
+    for service in services.values():
+        for variable, value in (service.get("environment") or {}).items():
+            if words.search(variable) and not words.search(value):
+                assert value in ("false", "true")
+            assert not re.fullmatch(r"[0-9a-f]{32,}", str(value))
+
+
+def test_object_store_fits_into_shared_memory_and_both_into_the_limit(services: dict[str, Any]):
+    for name in ("ray-head", "ray-worker"):
+        service = services[name]
+        store, shm = int(service["environment"]["GRID_OBJECT_STORE_BYTES"]), int(service["shm_size"])
+        assert store <= shm <= int(service["deploy"]["resources"]["limits"]["memory"]) / 2, name
+    assert services["ray-worker"]["deploy"]["replicas"] == 2
+
+
+def test_every_variable_is_in_the_example_and_the_other_way_round():
+    used = set(re.findall(r"(?<!\$)\$\{(\w+)", (COMPOSE / "compose.yaml").read_text()))
+    assert used == set(re.findall(r"^(\w+)=", EXAMPLE.read_text(), re.MULTILINE))
+
+
+def test_without_its_variables_it_says_what_to_do():
+    from tests.deploy.tools import tool
+
+    words = [tool("docker-compose"), "--env-file", "/dev/null", "--file", str(COMPOSE / "compose.yaml"), "config", "-q"]
+    ran = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert ran.returncode != 0
+    assert "copy .env.example to .env" in ran.stderr
+
+
+def test_secrets_are_long_closed_to_others_kept_and_not_in_git(tmp_path: Path):
+    folder = make_secrets(tmp_path / "secrets")
+    before = {path.name: path.read_text() for path in folder.iterdir()}
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert len(before["ray_token"].strip()) == 64
+    assert len({before["ray_token"], before["valkey_password"], before["grafana_password"]}) == 3
+    make_secrets(folder)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == before
+    declared = re.findall(r"\{file: secrets/([\w.]+)\}", (COMPOSE / "compose.yaml").read_text())
+    assert {*declared, "aws_admin_credentials"} == set(before)
+    ignored = (REPOSITORY / ".gitignore").read_text().splitlines()
+    assert {"deploy/compose/secrets/", ".env"} <= set(ignored)
+
+
+@contextmanager
+def store(command: list[str], secrets: Path, folder: Path) -> Iterator[str]:
+    """SeaweedFS as the stack starts it, on free ports of the loopback; its URL."""
+    port = seaweed._free_ports()
+    here = {"-dir": f"{folder}", "-ip": "127.0.0.1", "-ip.bind": "127.0.0.1", "-s3.config": f"{secrets / 's3.json'}"}
+    here |= {"-s3.port": port, "-master.port": port + 1, "-volume.port": port + 2, "-filer.port": port + 3}
+    here |= {"-s3.port.iceberg": 0, "-s3.port.lance": 0}
+    options = {**dict(word.split("=", 1) for word in command[1:]), **here}
+    words = [seaweed._command(folder, port)[0], command[0], *(f"{name}={value}" for name, value in options.items())]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(words, stdout=log, stderr=log, cwd=folder, env={"HOME": str(folder)})
+    try:
+        seaweed._wait(f"http://127.0.0.1:{port}", server)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait(10)
+
+
+def allowed(url: str, secrets: Path, identity: str, operation: str, **arguments: Any) -> bool:
+    """Whether that identity may do that; the first writes are tried for a while, as they make a volume."""
+    from botocore.config import Config
+    from botocore.exceptions import ClientError
+    from botocore.session import Session
+
+    found = configparser.ConfigParser()
+    found.read([secrets / "aws_credentials", secrets / "aws_admin_credentials"])
+    keys = found[identity]
+    client = Session().create_client(
+        "s3",
+        endpoint_url=url,
+        region_name="us-east-1",
+        aws_access_key_id=keys["aws_access_key_id"],
+        aws_secret_access_key=keys["aws_secret_access_key"],
+        config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 10, "mode": "standard"}),
+    )
+    try:
+        getattr(client, operation)(**arguments)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "AccessDenied":
+            return False
+        raise
+    return True
+
+
+@pytest.mark.s3
+def test_the_store_gives_each_role_its_rights(services: dict[str, Any], tmp_path: Path):
+    """The stack's own command and the secrets it is given, in a real SeaweedFS."""
+    secrets = make_secrets(tmp_path / "secrets")
+    (tmp_path / "objects").mkdir()
+    bars, rows = {"Bucket": "ohlcv", "Key": "a"}, {"Bucket": "results", "Key": "a"}
+    with store(services["seaweedfs"]["command"], secrets, tmp_path / "objects") as url:
+        assert allowed(url, secrets, "admin", "put_object", **bars, Body=b"1")
+        assert allowed(url, secrets, "data", "get_object", **bars)
+        assert allowed(url, secrets, "data", "list_objects_v2", Bucket="ohlcv")
+        assert not allowed(url, secrets, "data", "put_object", **bars, Body=b"2")
+        assert not allowed(url, secrets, "data", "list_objects_v2", Bucket="results")
+        assert allowed(url, secrets, "results", "put_object", **rows, Body=b"1")
+        assert allowed(url, secrets, "results", "get_object", **rows)
+        assert not allowed(url, secrets, "results", "get_object", **bars)
+        assert not allowed(url, secrets, "results", "put_object", **bars, Body=b"2")

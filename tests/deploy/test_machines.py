@@ -1,0 +1,218 @@
+"""deploy/vm/, slurm/ and systemd/: Ray's own validator, AWS's own shapes, a Slurm of stubs, systemd's verifier."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from grid.partition import CLUSTER_SETTINGS
+from tests.conftest import REPOSITORY
+from tests.deploy.policies import listed, statements
+from tests.deploy.tools import DEPLOY, checked
+
+VM, SBATCH = DEPLOY / "vm", DEPLOY / "slurm" / "sweep.sbatch"
+PATIENCE_S = 60
+
+
+def config(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((VM / name).read_text())
+    return found
+
+
+@pytest.mark.parametrize("name", ["aws.yaml", "onprem.yaml"])
+def test_ray_accepts_it(name: str):
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(config(name)))
+
+
+@pytest.mark.parametrize("change", [{"max_wrokers": 3}, {"head_node_type": "none"}, {"max_workers": -1}], ids=str)
+def test_rays_validator_notices_what_is_wrong(change: dict[str, Any]):
+    import jsonschema
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    with pytest.raises((ValueError, jsonschema.ValidationError)):
+        validate_config(prepare_config({**config("aws.yaml"), **change}))
+
+
+def test_machines_are_what_aws_calls_machines():
+    """Against the shape of RunInstances; Ray adds the counts."""
+    from botocore.session import Session
+    from botocore.validate import ParamValidator
+
+    shape = Session().get_service_model("ec2").operation_model("RunInstances").input_shape
+    for name, kind in config("aws.yaml")["available_node_types"].items():
+        node = {k: v for k, v in kind["node_config"].items() if k != "SubnetIds"}  # Ray's own: it takes one of them
+        report = ParamValidator().validate({**node, "MinCount": 1, "MaxCount": 1}, shape)
+        assert not report.has_errors(), f"{name}: {report.generate_report()}"
+
+
+def test_the_head_stays_workers_go_and_money_is_bounded():
+    aws = config("aws.yaml")
+    kinds = aws["available_node_types"]
+    assert kinds["head"]["resources"] == {"CPU": 0}
+    assert "InstanceMarketOptions" not in kinds["head"]["node_config"]
+    assert "InstanceMarketOptions" not in kinds["on-demand"]["node_config"]
+    assert kinds["on-demand"]["min_workers"] >= 1
+    assert kinds["spot"]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert aws["idle_timeout_minutes"] <= 10
+    assert aws["max_workers"] <= 50
+    assert aws["provider"]["cache_stopped_nodes"] is False
+    assert aws["provider"]["use_internal_ips"] is True
+    for kind in kinds.values():
+        node = kind["node_config"]
+        assert node["MetadataOptions"]["HttpTokens"] == "required"
+        assert all(disk["Ebs"]["Encrypted"] for disk in node["BlockDeviceMappings"])
+
+
+def test_profiles_and_networks_are_those_of_the_policies():
+    kinds = config("aws.yaml")["available_node_types"]
+    profiles = {name: kind["node_config"]["IamInstanceProfile"]["Arn"] for name, kind in kinds.items()}
+    assert profiles["head"] != profiles["spot"] == profiles["on-demand"]
+    head = statements(DEPLOY / "aws" / "iam" / "vm-head.json")
+    named = [resource for s in head for resource in listed(s["Resource"])]
+    assert profiles["spot"] in named, "the head may pass on this profile"
+    node = kinds["spot"]["node_config"]
+    for thing in (*node["SubnetIds"], *node["SecurityGroupIds"], node["ImageId"], node["KeyName"]):
+        assert any(resource.endswith(f"/{thing}") for resource in named), thing
+
+
+@pytest.mark.parametrize("name", ["aws.yaml", "onprem.yaml"])
+def test_nodes_have_the_token_the_settings_and_pinned_packages(name: str):
+    cluster = config(name)
+    for there, here in cluster["file_mounts"].items():
+        assert here.startswith("~") or (REPOSITORY / here).exists(), there
+    assert cluster["file_mounts"]["/opt/grid/token"] == "~/.ray/auth_token"
+    for command in (*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]):
+        assert command.startswith(". /opt/grid/environment.sh;")
+    assert any("--require-hashes" in command for command in cluster["setup_commands"])
+    assert "--dashboard-host=127.0.0.1" in cluster["head_start_ray_commands"][-1]
+    pinned = re.search(r"^botocore==(\S+)", (REPOSITORY / "requirements" / "run.txt").read_text(), re.MULTILINE)
+    assert pinned
+    boto3 = [c for c in cluster.get("head_setup_commands", ()) if "boto3" in c]
+    assert all(f"boto3=={pinned[1]}" in command for command in boto3), "boto3 and botocore go together"
+
+
+def test_variables_of_nodes_are_those_that_notice_a_cut_link():
+    found = dict(re.findall(r"^(\w+)=(.*)$", (VM / "grid.env").read_text(), re.MULTILINE))
+    assert found["RAY_AUTH_MODE"] == "token"
+    exported = dict(re.findall(r"(RAY_[\w]+)=(\d+)", SBATCH.read_text()))
+    for name, value in CLUSTER_SETTINGS.items():
+        assert found[name] == exported[name] == value
+
+
+STUBS = {
+    "scontrol": 'echo "node1"\necho "node2"',
+    "srun": 'exec "$@"',
+    "ray": 'echo "ray $*" >>"$LOG"\n[ -z "$NO_RAY" ] || exit 0\n'
+    'while [ "$1" != -- ]; do shift; done\nshift\n"$@" || exit 1',  # it has a code of its own for what fails
+    "grid": 'echo "grid $*" >>"$LOG"\n[ -z "$HANGS" ] || { trap "exit 130" TERM; echo $$ >"$LOG.pid"; '
+    "while :; do sleep 0.05; done; }\nexit ${CODE:-0}",
+}
+
+
+@pytest.fixture
+def slurm(tmp_path: Path) -> dict[str, str]:
+    """The environment of a job, in which Slurm, Ray and the grid are stubs."""
+    programs = tmp_path / "home" / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name, script in STUBS.items():
+        (programs / name).write_text(f"#!/bin/sh\n{script}\n")
+        (programs / name).chmod(0o755)
+    (programs / "activate").write_text(f'PATH="{programs}:$PATH"\n')
+    job = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node[1-2]"}
+    home = {"HOME": str(tmp_path), "GRID_HOME": str(tmp_path / "home"), "LOG": str(tmp_path / "log")}
+    return {"PATH": "/usr/bin:/bin", "SLURM_CPUS_ON_NODE": "8", **job, **home}
+
+
+@contextlib.contextmanager
+def batch(environment: dict[str, str], *arguments: str, **more: str) -> "Iterator[subprocess.Popen[str]]":
+    """The script as a process; none of its own outlives the block."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        ["bash", str(SBATCH), *arguments],
+        env={**environment, **more},
+        text=True,
+        stdout=pipe,
+        stderr=pipe,
+        start_new_session=True,
+    ) as job:
+        try:
+            yield job
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(job.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("code", [0, 1, 3])
+def test_a_batch_job_ends_as_its_driver_does(slurm: dict[str, str], code: int):
+    with batch(slurm, "s.yaml", "mine", CODE=str(code)) as job:
+        _, err = job.communicate(timeout=PATIENCE_S)
+    assert job.returncode == code, err
+    log = Path(slurm["LOG"]).read_text()
+    assert "ray symmetric-run --address node1:24711 --min-nodes 2 --num-cpus=8 " in log
+    assert "grid run s.yaml --session-id mine --address node1:24711 --log-json" in log
+    token = Path(slurm["GRID_HOME"]) / "slurm" / "4711" / "token"
+    assert token.stat().st_mode & 0o077 == 0
+    assert len(token.read_text()) == 64
+
+
+def test_a_ray_that_did_not_start_is_no_success(slurm: dict[str, str]):
+    """`ray symmetric-run` exits with 0 then."""
+    with batch(slurm, "s.yaml", NO_RAY="1") as job:
+        _, err = job.communicate(timeout=PATIENCE_S)
+    assert job.returncode == 70
+    assert "no driver came to an end (the launcher says 0)" in err
+
+
+def test_slurms_warning_reaches_the_driver(slurm: dict[str, str]):
+    """srun passes a signal on to its steps, and so does this stub of it."""
+    slurm = {**slurm, "HANGS": "1"}
+    programs = Path(slurm["GRID_HOME"]) / ".venv" / "bin"
+    on_term = "trap 'kill $(cat \"$LOG.pid\")' TERM"
+    (programs / "srun").write_text(f'#!/bin/bash\n"$@" &\n{on_term}\nwait\nwait\n')
+    with batch(slurm, "s.yaml") as job:
+        until, pid = time.monotonic() + PATIENCE_S, Path(slurm["LOG"] + ".pid")
+        while not (pid.exists() and pid.read_text().endswith("\n")):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        job.send_signal(signal.SIGTERM)
+        _, err = job.communicate(timeout=PATIENCE_S)
+    assert job.returncode == 130, err
+
+
+UNITS = sorted((DEPLOY / "systemd").glob("*.*"))
+SERVICES = [unit for unit in UNITS if unit.suffix == ".service"]
+
+
+def test_units_are_what_systemd_calls_units(tmp_path: Path):
+    """With programs that are here in the place of those of /opt/grid, as systemd looks for them."""
+    for unit in UNITS:
+        text = re.sub(r"/opt/grid/venv/bin/\w+", "/bin/true", unit.read_text())
+        (tmp_path / unit.name.replace("@.", "@nightly.")).write_text(text.replace("User=grid", "User=root"))
+    names = [path for path in sorted(tmp_path.iterdir()) if path.suffix in (".service", ".timer")]
+    checked("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *names)
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda path: path.name)
+def test_units_are_locked_down(unit: Path):
+    checked("systemd-analyze", "security", "--offline=true", "--threshold=35", "--no-pager", unit)
+
+
+def test_nodes_are_started_again_and_sweeps_only_when_that_helps():
+    texts = {unit.name: unit.read_text() for unit in UNITS}
+    for name in ("ray-head.service", "ray-worker.service"):
+        assert "Restart=always" in texts[name]
+        assert "ExecCondition=/usr/bin/test -s /opt/grid/token" in texts[name], "no token, no node"
+        assert "EnvironmentFile=/opt/grid/grid.env" in texts[name]
+    sweep = texts["grid-sweep@.service"]
+    assert "SuccessExitStatus=1\n" in sweep
+    assert "RestartPreventExitStatus=2 3\n" in sweep

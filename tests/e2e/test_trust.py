@@ -1,0 +1,66 @@
+"""Code that a results store names is imported from a folder of this machine, and from a remote store with --trust."""
+
+import subprocess
+import sys
+
+import pytest
+
+from grid.errors import Refused
+from grid.trust import refuse_foreign_code
+from tests.e2e.desk import Desk
+
+
+@pytest.fixture
+def mount(desk: Desk) -> str:
+    """A store on a mount, as far as the grid can tell."""
+    (desk.folder / "mount").mkdir()
+    (desk.folder / "mount" / "marker").touch()
+    return f"nfs://{desk.folder}/mount/results?mount={desk.folder}/mount&marker=marker"
+
+
+def test_a_module_that_a_remote_store_names_needs_trust(desk: Desk, mount: str):
+    desk.write_sweep(strategy="mine:Fussy", space={"fast": [5, 9], "slow": [20, 30]}, results={"store": mount})
+    session = desk.session()
+    commands = (("show", session, "--trial", "0"), ("resume", session))
+    for command in commands:
+        refused = desk.grid(*command, "--store", mount)
+        assert refused.code == 3, refused.err
+        assert "mine:Fussy" in refused.err
+        assert "--trust" in refused.err
+        assert "Traceback" not in refused.err
+        assert desk.grid(*command, "--store", mount, "--trust").code == 0
+        assert desk.grid(*command, "--store", mount).code == 3, "trust is given each time"
+
+
+def test_what_needs_no_code_needs_no_trust(desk: Desk, mount: str):
+    desk.write_sweep(strategy="mine:Fussy", space={"fast": [5, 9], "slow": [20, 30]}, results={"store": mount})
+    session = desk.session()
+    for command in (("show", session), ("top", session), ("ls",)):
+        assert desk.grid(*command, "--store", mount).code == 0, command
+    audit = desk.grid("verify", session, "--store", mount)
+    assert audit.code == 0, audit.err
+    assert "--trust" in audit.out, "why nothing was recomputed"
+
+
+def test_folders_of_this_machine_and_registered_strategies_are_trusted(desk: Desk, mount: str):
+    desk.write_sweep(strategy="mine:Fussy", space={"fast": [5, 9], "slow": [20, 30]})
+    assert desk.grid("show", desk.session(), "--trial", "0").code == 0
+    desk.write_sweep(results={"store": mount})
+    assert desk.grid("show", desk.session(), "--trial", "0", "--store", mount).code == 0
+
+
+def test_a_module_that_was_imported_already_is_the_users_own():
+    refuse_foreign_code("tests.e2e.desk:Desk", "s3://bucket/results")
+    with pytest.raises(Refused, match=r"s3://bucket/results is a store that others may write to"):
+        refuse_foreign_code("no_such_module:X", "s3://bucket/results?endpoint_url=http://h")
+    refuse_foreign_code("sma_cross", "s3://bucket/results")
+
+
+def test_nothing_is_imported_before_trust_is_asked_for():
+    script = (
+        "from grid.trust import refuse_foreign_code\nimport sys\n"
+        "try:\n    refuse_foreign_code('antigravity:X', 's3://b/r')\n"
+        "except Exception as error:\n    print(type(error).__name__, 'antigravity' in sys.modules)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["Refused", "False"]
