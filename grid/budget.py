@@ -8,6 +8,8 @@ from grid.errors import Refused
 from grid.pace import LONGEST_EVER_S, LONGEST_S, MOST_NUMBERS, UNITS_WANTED
 from grid.rehearse import Rehearsal
 from grid.resolve import ResolvedSweep
+from grid.validation.sharpe import minimum_backtest_years
+from storage.timeframes import bars_per_year
 
 
 def cpus_here() -> int:
@@ -19,6 +21,8 @@ def cpus_here() -> int:
 class Estimate:
     """trials with their standard error (0 where exact); `bytes_read` from the store, once per node; CPU and wall
     seconds from the rehearsal (start-up left out); `cost` by `cluster.price_per_cpu_hour`, None without a price.
+    `years` of history that the sweep sees, and the `least_years` below which so many trials without skill are expected
+    to show an annual Sharpe ratio of 1 (minimum backtest length).
     """
 
     trials: int
@@ -31,6 +35,19 @@ class Estimate:
     cpus: int
     wall_seconds: float
     cost: float | None
+    years: float
+    least_years: float
+
+    @property
+    def too_short(self) -> str | None:
+        """A warning where the history is shorter than luck needs; None where it is not."""
+        if self.years >= self.least_years:
+            return None
+        return (
+            f"the history of {self.years:.1f} years is short for {self.trials:,} trials: the best of so many without "
+            f"skill is expected to show a Sharpe ratio of {math.sqrt(self.least_years / self.years):.2g} on it, and of "
+            f"1 on {self.least_years:.1f} years. Try fewer points, or more history."
+        )
 
     def refuse_over(self, max_trials: int | None, max_cost: float | None) -> None:
         """Raises Refused when there is more to do than allowed."""
@@ -72,4 +89,6 @@ def estimate(resolved: ResolvedSweep, rehearsal: Rehearsal) -> Estimate:
         cpus=cpus,
         wall_seconds=cpu / cpus,
         cost=None if price is None else cpu / 3600 * price,
+        years=max(d["bars"] / bars_per_year(d["timeframe"], d["calendar"]) for d in rehearsal.datasets),
+        least_years=minimum_backtest_years(count.trials),
     )

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from grid.session import Session
+from grid.verdict.tried import to_json, tried_by
 from storage.sessions import SessionFolder, SessionStore
 from strategies import Bits
 
@@ -109,6 +110,8 @@ def _summary(session: Session, metadata: dict[str, Any]) -> dict[str, Any]:
             "datasets": len(metadata["datasets"]),
             "trials": {"count": metadata["trials"]["count"], "ok": metadata["ok"], "failed": metadata["failed"]},
             "seconds": metadata["seconds"],
+            "fingerprint": metadata["fingerprint"],
+            "tried": to_json(tried_by(session)),
             "metrics": {name: row.get(name) for name in names},
         }
     )

@@ -103,7 +103,7 @@ class _Trials:
         self.deadly = False
         self._evaluator, self._sample = evaluator, sample
         self._fallen: set[int] = set()
-        self._stuck = False
+        self._stuck = self._timed_enough = False
         self._seconds: dict[int, float] = {}
         self._per_bar_s: float | None = None
 
@@ -117,12 +117,17 @@ class _Trials:
     def try_out(self, number: int, loaded: LoadedBars, budget_s: float | None) -> None:
         """The canaries that are missing yet, then the timing; without a budget there is none."""
         missing = CANARIES - len(self.canaries)
+        budget_s = None if self._timed_enough else budget_s
         if self._stuck or (budget_s is None and missing <= 0):
             return
         wanted = self._alive()[: max(missing, 1)]
         found = self._errors(number, loaded, wanted, budget_s)
         if number == 0 or missing > 0:
             self.canaries += found
+        if number == 0 and None in found:
+            self._evaluator.rows_of(
+                0, wanted[[found.index(None)]], loaded
+            )  # compiles here, for all that is forked later
 
     def _errors(
         self, number: int, loaded: LoadedBars, points: NDArray[np.int64], budget_s: float | None
@@ -142,6 +147,7 @@ class _Trials:
             except Fallen as fallen:
                 self.deadly = True
                 if len(errors) == len(points):
+                    self._timed_enough = True  # what one dataset took to find out, the others need not
                     break
                 self._fallen.add(int(points[len(errors)]))
                 errors.append(str(fallen))

@@ -206,6 +206,8 @@ def session_fingerprint(resolved_sweep: ResolvedSweep, data: list[str]) -> str:
     """sha256 over all that decides the rows: strategy source, space, data, span, execution, blocks, engine."""
     sweep = resolved_sweep.sweep.model_dump(mode="json", exclude={"name", "results", "cluster"})
     sweep["data"].pop("store")
+    for judging in ("walk_forward", "cross_validation"):  # they decide no row
+        sweep["validation"].pop(judging)
     parts = [ENGINE_VERSION, resolved_sweep.strategy.source_hash(), sweep, data]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

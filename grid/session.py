@@ -1,6 +1,6 @@
 """A session as its readers see it: what was asked, what came out, and who leads."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -116,6 +116,10 @@ class Session:
         table = table.take(np.argsort(table["trial_id"].to_numpy(), kind="stable"))
         return table if columns is None else table.select(list(columns))
 
+    def parts(self, columns: list[str]) -> Iterator[pa.Table]:
+        """Columns of the committed rows, part by part and in no order, for what need not be in memory at once."""
+        return (self._read(part, columns) for part in self.ledger.parts)
+
     def rows(self, trial_ids: Iterable[int]) -> pa.Table | None:
         """The rows of these trials, in the given order; only the parts that hold them are read. None for no trial."""
         wanted = list(trial_ids)
@@ -159,7 +163,7 @@ class Session:
         size = len(self.points)
         leaders: list[tuple[float, int, list[float]]] = []
         for first in range(0, size, POINTS_AT_ONCE):
-            scores = self._scores(first, min(first + POINTS_AT_ONCE, size))
+            scores = self.scores(first, min(first + POINTS_AT_ONCE, size))
             joined = across(scores, self.sweep.objective.across)
             order = np.lexsort((np.arange(len(joined)), -joined))
             best = [i for i in order[:n].tolist() if np.isfinite(joined[i])]
@@ -184,18 +188,18 @@ class Session:
         dataset, point = self.resolved.plan.locate(trial_id)
         if not self.resolved.points.valid(np.array([point]))[0]:
             raise BadInput(f"session {self.id} has no trial {trial_id}: a constraint excludes its parameters.")
-        loaded = self._loaded(dataset)
+        loaded = self.loaded(dataset)
         strategy = self.resolved.strategy(**self.resolved.points[point])
         engine = Engine(loaded.bars, self.sweep.execution, loaded.edges)
         return engine.backtest(strategy.signals(loaded.bars))
 
-    def _loaded(self, dataset: int) -> LoadedBars:
+    def loaded(self, dataset: int) -> LoadedBars:
         """Bars of a dataset; the last one asked for is kept, as leaders are often of one."""
         if self._bars is None or self._bars[0] != dataset:
             self._bars = dataset, self.resolved.load(dataset)
         return self._bars[1]
 
-    def _scores(self, first: int, stop: int) -> NDArray[np.float64]:
+    def scores(self, first: int, stop: int) -> NDArray[np.float64]:
         """Scores, higher is better, of the points [first, stop) on each dataset; NaN where there is none."""
         objective, size = self.sweep.objective, len(self.points)
         metrics = sorted({objective.metric, *_names_in(objective.require)})

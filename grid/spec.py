@@ -5,6 +5,7 @@ JSON and back: `Sweep(**sweep.model_dump(mode="json")) == sweep`. The order of `
 so whoever stores the JSON must keep the order of its keys.
 """
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -28,6 +29,7 @@ from grid.errors import BadInput, nearest
 from grid.explain import Origins, explain
 from grid.expressions import compile_constraint
 from grid.space import SearchSpace
+from grid.validation.splits import Folds, Walk, combinatorial, walk_forward
 from storage.environment import default_data_store
 from storage.errors import StorageError
 from storage.timeframes import CALENDARS, TIMEFRAMES, folder_of
@@ -206,13 +208,60 @@ class Objective(Model):
         return self.minimize is None
 
 
+class WalkForward(Model):
+    """How the verdict walks forward: choose on `train` blocks, look at the next `test` blocks, go on by as many."""
+
+    train: int | None = Field(default=None, ge=1, description="blocks to choose on, or null for half of them")
+    test: int = Field(default=1, ge=1, description="blocks to look at")
+    purge: int = Field(default=0, ge=0, description="blocks left out between the two")
+
+
+class CrossValidation(Model):
+    """How the verdict cross-validates: every choice of `test_groups` among `groups` equal groups of blocks."""
+
+    groups: int | None = Field(default=None, ge=2, description="groups of blocks, or null for 8, or one a block")
+    test_groups: int = Field(default=2, ge=1, description="groups that are tested at a time; 1 is k-fold")
+    purge: int = Field(default=0, ge=0, description="blocks left out before and after those tested")
+    embargo: int = Field(default=0, ge=0, description="further blocks left out after those tested")
+
+
 class Validation(Model):
-    """How the span is cut: equal blocks whose moments every trial keeps, after which comes a hold-out."""
+    """How the span is cut (equal blocks whose moments every trial keeps, then a hold-out), and how it is judged."""
 
     blocks: int = Field(default=16, ge=1, le=1000, description="equal slices of the span")
     holdout: float = Field(
         default=0.0, ge=0, le=0.9, description="the fraction at the end of the span that the sweep never sees"
     )
+    walk_forward: WalkForward = WalkForward()
+    cross_validation: CrossValidation = CrossValidation()
+
+    @model_validator(mode="after")
+    def _can_be_done(self) -> Self:
+        if self.blocks != 1 and (self.blocks % 2 or self.blocks < 4):
+            raise ValueError(
+                f"blocks is {self.blocks}: the tests pair halves of the blocks, so give an even number of at least 4, "
+                "or 1 to do without them"
+            )
+        if self.blocks > 1:
+            self._try("walk_forward", lambda: walk_forward(self.blocks, self.walk(False)))
+            self._try("cross_validation", lambda: combinatorial(self.blocks, self.folds()))
+        return self
+
+    def walk(self, anchored: bool) -> Walk:
+        """The walk-forward over blocks, rolling or anchored at the first block."""
+        asked = self.walk_forward
+        return Walk(asked.train or max(self.blocks // 2, 1), asked.test, asked.purge, anchored)
+
+    def folds(self) -> Folds:
+        """The cross-validation over blocks."""
+        asked = self.cross_validation
+        return Folds(asked.groups or min(8, self.blocks), asked.test_groups, asked.purge, asked.embargo)
+
+    def _try(self, name: str, make: Callable[[], object]) -> None:
+        try:
+            make()
+        except ValueError as error:
+            raise ValueError(f"{name} does not fit {self.blocks} blocks: {error}") from None
 
 
 class ResultsSpec(Model):

@@ -13,6 +13,7 @@ from strategies import kernels, profile
 from strategies.bits import Row, read_only
 from strategies.cache import RowCache, frozen
 from strategies.errors import StrategyError
+from strategies.higher import HigherBars, higher_bars
 
 T = TypeVar("T")
 
@@ -112,6 +113,17 @@ class Bars:
         key = ("std", n, of)
         return self.cached(key, lambda: kernels.moving_std(self.column(of), self.sma(n, of), window(n)))
 
+    def zscore(self, n: int, of: str = "close") -> Row:
+        """Distance from the average in population standard deviations; from bar n - 1, NaN where there is none."""
+        return self.cached(("zscore", n, of), lambda: kernels.zscore(self.column(of), self.sma(n, of), self.std(n, of)))
+
+    def vwap(self, n: int) -> Row:
+        """Average of (high + low + close) / 3 over the last n bars, weighted by volume; from bar n - 1.
+
+        NaN where nothing was traded.
+        """
+        return self.cached(("vwap", n), lambda: self._vwap(window(n)))
+
     def bollinger(self, n: int, k: float, of: str = "close") -> tuple[Row, Row, Row]:
         """`(upper, middle, lower)`: the average, and k population standard deviations to either side."""
         return self.cached(("bollinger", n, k, of), lambda: self._bollinger(n, k, of))
@@ -204,10 +216,24 @@ class Bars:
         key = ("volume_zone", n, percentile, bins, wicks)
         return self.cached(key, lambda: self._volume_zone(n, fraction(percentile), bins, wicks))
 
+    def at(self, timeframe: str) -> HigherBars:
+        """The same bars in a coarser timeframe, such as 1D, and how to bring a row of it back without look-ahead.
+
+        `day = bars.at("1D")`; `above(bars.close, day.align(day.bars.sma(20)))`. Raises StrategyError unless the
+        timeframe is a longer multiple of the bars' own.
+        """
+        return self.cached(("at", timeframe), lambda: higher_bars(self, timeframe))
+
     def _prefix(self, of: str) -> tuple[Row, Row, NDArray[np.int64]]:
         sums: tuple[Row, Row, NDArray[np.int64]]
         sums = self.cached(("prefix", of), lambda: kernels.prefix_sums(self.column(of)))
         return sums
+
+    def _vwap(self, n: int) -> Row:
+        traded = (self.high + self.low + self.close) / 3.0 * self.volume
+        mean, volume = _mean(traded, n), self.sma(n, of="volume")
+        average: Row = np.divide(mean, volume, out=np.full(len(self), np.nan), where=volume > 0.0)
+        return average
 
     def _bollinger(self, n: int, k: float, of: str) -> tuple[Row, Row, Row]:
         middle, spread = self.sma(n, of), k * self.std(n, of)

@@ -61,8 +61,10 @@ class Signals:
         )
 
     def _all_bits(self, n: int) -> bool:
-        masks = (self.entries, self.exits, self.short_entries, self.short_exits)
-        return all(isinstance(mask, Bits) and mask.n == n for mask in masks)
+        for mask in (self.entries, self.exits, self.short_entries, self.short_exits):
+            if not isinstance(mask, Bits) or mask.n != n:
+                return False
+        return True
 
     def _check_numbers(self) -> None:
         if self.hold is not None:

@@ -113,6 +113,16 @@ def moving_std(x, mean, n):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
+def zscore(x, mean, deviation):  # type: ignore[no-untyped-def]
+    """Distance of x from the mean in deviations; NaN where the deviation is 0."""
+    out = np.full(x.size, np.nan)
+    for i in range(x.size):
+        if deviation[i] > 0.0:
+            out[i] = (x[i] - mean[i]) / deviation[i]
+    return out
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
 def ema(x, n, start):  # type: ignore[no-untyped-def]
     """Exponential average from the mean of the n bars ending `start` bars after the first finite one."""
     out = np.full(x.size, np.nan)

@@ -206,7 +206,8 @@ class _Simulation:
         if isinstance(size, tuple):
             units = size[1]
             return None if units * price * (1 + fee) > self.cash else units
-        return self.cash * size / (price * (1 + fee))
+        units = self.cash * size / (price * (1 + fee))
+        return units if math.isfinite(units) else None
 
     def leave(self, t: int, price: float, reason: str) -> None:
         position = self.position

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from grid import logs
-from grid.cli import data, doctor, inspect, jobs, run, storage, strategies, verify, watch
+from grid.cli import data, doctor, inspect, jobs, run, storage, strategies, verdict, verify, watch
 from grid.cli.output import tell
 from grid.errors import BadInput, Refused
 from grid.resolve import ENGINE_VERSION
@@ -46,6 +46,7 @@ def _options(
 
 run.register(app)
 inspect.register(app)
+verdict.register(app)
 watch.register(app)
 verify.register(app)
 jobs.register(app)

@@ -10,12 +10,14 @@ import typer
 from rich.console import Console
 
 from grid.cli.jobs import job_rows
-from grid.cli.options import TokenFile, Trust
+from grid.cli.options import Id, Json, N, Store, TokenFile, Trust
 from grid.cli.output import emit, tell
 from grid.cli.tables import (
+    SORTS,
     counted,
     failure_text,
     leader_rows,
+    plateau_rows,
     point_rows,
     print_facts,
     print_table,
@@ -24,20 +26,19 @@ from grid.cli.tables import (
     text_of,
     without_constants,
 )
+from grid.cli.verdict import render_verdict
 from grid.documents import plain, trade_records
 from grid.engine.metrics import METRICS
-from grid.errors import BadInput
+from grid.errors import BadInput, nearest
 from grid.results import OK
 from grid.session import Session
+from grid.verdict.verdict import verdict
 from storage.errors import BadData
 from storage.providers import provider_for
 from storage.sessions import AT_ONCE, DAMAGED, INCOMPLETE, SessionFolder, SessionStore
 
-Id = Annotated[str, typer.Argument(help="A session id, the beginning of one, or latest.", metavar="SESSION")]
-Store = Annotated[str, typer.Option(help="The results store.", metavar="PATH")]
-Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
+WithVerdict = Annotated[bool, typer.Option(help="Judge whether it is skill or luck.")]
 SHOWN = 50
-N = Annotated[int, typer.Option("-n", help="How many.", min=1)]
 
 
 def register(app: typer.Typer) -> None:
@@ -75,19 +76,24 @@ def ls(
 def show(
     session_id: Id,
     trial: Annotated[int | None, typer.Option(help="One trial, with its trades.")] = None,
+    judge: WithVerdict = True,
     store: Store = "results",
     trust: Trust = False,  # noqa: ARG001 - its callback does the work
     as_json: Json = False,
 ) -> None:
-    """Show a session, or one of its trials in full."""
+    """Show a session or one of its trials, and the verdict.
+
+    Without --trial the verdict is on the best trial, once the session is done.
+    """
     session = Session.open(session_id, store)
     if trial is not None:
-        _show_trial(session, trial, as_json)
+        _show_trial(session, trial, judge, as_json)
         return
-    emit(lambda: _described(session), as_json, lambda console: _render_show(console, session))
+    found = verdict(session) if judge and session.status == "done" else None
+    emit(lambda: _described(session, found), as_json, lambda console: _render_show(console, session, found))
 
 
-def _described(session: Session) -> dict[str, Any]:
+def _described(session: Session, found: dict[str, Any] | None) -> dict[str, Any]:
     return {
         **session.metadata,
         "status": session.status,
@@ -95,6 +101,7 @@ def _described(session: Session) -> dict[str, Any]:
         "a_failure": session.a_failure(),
         "best_trials": leader_rows(session, 10),
         "best_points": session.top_points(10) if session.status == "done" else [],
+        "verdict": found,
     }
 
 
@@ -102,12 +109,18 @@ def top(
     session_id: Id,
     n: N = 10,
     points: Annotated[bool, typer.Option("--points", help="Points across datasets instead of trials.")] = False,
+    sort: Annotated[str, typer.Option(help="By their score, or by the plateau they stand on.")] = "score",
     store: Store = "results",
     as_json: Json = False,
 ) -> None:
     """The leaderboard of a session."""
     session = Session.open(session_id, store)
-    rows = point_rows(session, n) if points else leader_rows(session, n)
+    if sort not in SORTS:
+        raise BadInput(f"--sort {sort!r} is no order{nearest(sort, SORTS)}; it is score or plateau.")
+    if sort == "plateau":
+        rows = plateau_rows(session, n, points)
+    else:
+        rows = point_rows(session, n) if points else leader_rows(session, n)
     shown = without_constants(session, rows)
     emit(rows, as_json, lambda console: _render_rows(console, shown, "Nobody leads yet."))
 
@@ -192,7 +205,7 @@ def _render_rows(console: Console, rows: list[dict[str, Any]], nothing: str) -> 
         console.print(nothing)
 
 
-def _render_show(console: Console, session: Session) -> None:
+def _render_show(console: Console, session: Session, found: dict[str, Any] | None) -> None:
     facts, sweep = session.metadata, session.sweep
     numbers = facts["trials"]["numbers"]
     done = 100 * session.ledger.done.total() / numbers if numbers else 100
@@ -213,6 +226,9 @@ def _render_show(console: Console, session: Session) -> None:
     print_facts(console, lines)
     console.print()
     render_leaders(console, session, 10)
+    if found:
+        render_verdict(console, found)
+        console.print()
     at = store_option(session)
     if done < 100 and session.status == "running":
         console.print(f"Next: grid watch {session.id}{at}", soft_wrap=True)
@@ -223,7 +239,7 @@ def _render_show(console: Console, session: Session) -> None:
         console.print(f"Next: grid show {session.id} --trial {best}{at}", soft_wrap=True)
 
 
-def _show_trial(session: Session, trial: int, as_json: bool) -> None:
+def _show_trial(session: Session, trial: int, judge: bool, as_json: bool) -> None:
     rows = session.rows([trial])
     if rows is None or rows.num_rows == 0:
         raise BadInput(
@@ -231,10 +247,13 @@ def _show_trial(session: Session, trial: int, as_json: bool) -> None:
         )
     row = rows.to_pylist()[0]
     trades = trade_records(session.backtest(trial).trades) if row["status"] == OK else []
-    emit(plain({"trial": row, "trades": trades}), as_json, lambda console: _render_trial(console, session, row, trades))
+    found = verdict(session, trial) if judge and row["status"] == OK else None
+    payload = plain({"trial": row, "verdict": found, "trades": trades})
+    emit(payload, as_json, lambda console: _render_trial(console, session, payload))
 
 
-def _render_trial(console: Console, session: Session, row: dict[str, Any], trades: list[dict[str, Any]]) -> None:
+def _render_trial(console: Console, session: Session, payload: dict[str, Any]) -> None:
+    row, trades = payload["trial"], payload["trades"]
     names = ["trial_id", "symbol", "timeframe", *session.points.names, "status"]
     print_table(console, "", [{name: row[name] for name in names}])
     console.print()
@@ -242,6 +261,9 @@ def _render_trial(console: Console, session: Session, row: dict[str, Any], trade
         console.print(row["error"], soft_wrap=True)
         return
     print_facts(console, {name.replace("_", " "): text_of(name, row[name]) for name in METRICS})
+    if payload["verdict"]:
+        console.print()
+        render_verdict(console, payload["verdict"])
     if trades:
         console.print()
         last = ", the last 20" if len(trades) > 20 else ""

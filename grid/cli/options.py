@@ -27,6 +27,10 @@ def _trust(wanted: bool) -> bool:
     return wanted
 
 
+Id = Annotated[str, typer.Argument(help="A session id, the beginning of one, or latest.", metavar="SESSION")]
+Store = Annotated[str, typer.Option(help="The results store.", metavar="PATH")]
+Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
+N = Annotated[int, typer.Option("-n", help="How many.", min=1)]
 LogJson = Annotated[
     bool, typer.Option("--log-json", help="Messages as JSON lines (or GRID_LOG=json).", callback=_log_json)
 ]

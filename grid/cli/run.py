@@ -80,6 +80,8 @@ def plan(
     resolved, rehearsal = _rehearsed(file, read(file, set_, None))
     expected = estimate(resolved, rehearsal)
     emit(asdict(expected), as_json, lambda console: _render_plan(console, expected))
+    if expected.too_short:
+        tell(f"warning: {expected.too_short}", "yellow")
     expected.refuse_over(max_trials, max_cost)
 
 
@@ -266,6 +268,7 @@ def _render_plan(console: Console, expected: Estimate) -> None:
         "CPU time": seconds_text(expected.cpu_seconds),
         "wall time": f"{seconds_text(expected.wall_seconds)} on {expected.cpus} CPUs, {_starting(expected)}",
     }
+    rows["history"] = f"{expected.years:.1f} years; so many trials need {expected.least_years:.1f} (docs/verdict.md)"
     if expected.cost is not None:
         rows["cost"] = f"{expected.cost:,.2f}"
     print_facts(console, rows)

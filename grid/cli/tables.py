@@ -9,8 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from grid.errors import BadInput
 from grid.session import Session
+from grid.verdict.surface import Surface
 
+SORTS = ("score", "plateau")
 SHOWN = ("sharpe", "total_return", "max_drawdown", "total_trades", "win_rate", "profit_factor")
 _RATES = ("total_return", "cagr", "max_drawdown", "win_rate", "volatility", "exposure", "best_trade", "worst_trade")
 PERCENT = {*_RATES, "expectancy", "avg_win", "avg_loss", "return"}
@@ -113,6 +116,25 @@ def held_rows(session: Session) -> list[dict[str, Any]]:
 def point_rows(session: Session, n: int) -> list[dict[str, Any]]:
     """The best points across datasets."""
     return [{"point": p["point"], "score": p["score"], **p["parameters"], **p["scores"]} for p in session.top_points(n)]
+
+
+def plateau_rows(session: Session, n: int, points: bool) -> list[dict[str, Any]]:
+    """The trials (or points) on the highest plateaus: the median score of each and its neighbours in the space."""
+    if not Surface.fits(session):
+        raise BadInput(f"the space of session {session.id} is too large to be searched for plateaus.")
+    surface = Surface(session)
+    if points:
+        found = surface.best_points_by_plateau(n)
+        return [{"point": p, "plateau": high, "score": score, **session.points[p]} for p, high, score in found]
+    best = dict(surface.best_by_plateau(n))
+    rows = session.rows(best)
+    objective = session.sweep.objective.metric
+    names = dict.fromkeys(["symbol", "timeframe", objective, *session.points.names, *SHOWN])
+    told = [] if rows is None else rows.to_pylist()
+    return [
+        {"trial_id": row["trial_id"], "plateau": best[row["trial_id"]], **{name: row[name] for name in names}}
+        for row in told
+    ]
 
 
 def render_leaders(console: Console, session: Session, n: int) -> None:

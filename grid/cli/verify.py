@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from grid.cli.inspect import Id, Json, Store
-from grid.cli.options import Trust
+from grid.cli.options import Id, Json, Store, Trust
 from grid.cli.output import emit, tell
 from grid.cli.tables import counted
 from grid.verify import Audit, audit

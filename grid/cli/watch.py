@@ -9,8 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from grid.aggregate import Progress
-from grid.cli.inspect import Id, Store
-from grid.cli.options import LogJson
+from grid.cli.options import Id, LogJson, Store
 from grid.cli.output import jsonable, tell
 from grid.cli.progress import Meter
 from grid.cli.run import Quiet, exit_code

@@ -40,7 +40,7 @@ class Engine:
     """Backtests on one dataset under one execution model.
 
     edges: int64[S + 1] row numbers that cut the bars into blocks, from 0 to n; one block by default.
-    Not for several threads at once: the scratch arrays are its own.
+    Not for several threads at once: the scratch arrays are its own. Raises BadInput for prices that are not finite.
     """
 
     def __init__(self, bars: Bars, execution: Execution, edges: NDArray[np.int64] | None = None) -> None:
@@ -48,7 +48,8 @@ class Engine:
         self.bars = bars
         self.execution = execution
         self.edges = _frozen(np.array([0, n]) if edges is None else edges, np.int64)
-        self._prices = bars.cached(("engine", "prices"), lambda: _prices(bars))
+        self._prices = (bars.open, bars.high, bars.low, bars.close)
+        _check_finite(bars)
         self._masks = np.zeros((4, (n + 63) // 64), np.uint64)
         self._sums = self._table()
         self._taken: list[Any] = [None] * 4
@@ -190,12 +191,12 @@ def buy_and_hold(bars: Bars, execution: Execution, edges: NDArray[np.int64] | No
     return Engine(bars, plain, edges).backtest(Signals(entries=first))
 
 
-def _prices(bars: Bars) -> Floats:
-    """float64[4, n]: open, high, low and close, with room behind for a kernel that reads eight closes at a time."""
-    n = len(bars)
-    rows = np.zeros(4 * n + kernel.LANES)[: 4 * n].reshape(4, n)
-    rows[:] = bars.open, bars.high, bars.low, bars.close
-    return rows
+def _check_finite(bars: Bars) -> None:
+    for name in ("open", "high", "low", "close"):
+        row = bars.column(name)
+        if not np.isfinite(row).all():
+            i = int(np.flatnonzero(~np.isfinite(row))[0])
+            raise BadInput(f"bars of {bars.symbol} {bars.timeframe}: {name} of bar {i} is {row[i]}, and no price.")
 
 
 def _frozen(values: Any, dtype: type) -> Any:

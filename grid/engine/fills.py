@@ -101,13 +101,13 @@ def next_entry(masks, start, n, rules):
 
 @njit(**INLINE)
 def buy_or_sell(a, direction, price, bar, rules):
-    """Open a position at a raw price; False when the cash does not cover it or the price is not positive."""
+    """Open a position at a raw price; False when the cash does not cover it, or the price gives no number of units."""
     if price <= 0.0:
         return False
     fill = price * (1.0 + direction * rules.slippage)
     cost = fill * (1.0 + rules.fee)
     units = rules.size if rules.fixed_units else a[CASH] * rules.size / cost
-    if a[CASH] <= RUINED * rules.cash or (rules.fixed_units and units * cost > a[CASH]):
+    if a[CASH] <= RUINED * rules.cash or units == np.inf or (rules.fixed_units and units * cost > a[CASH]):
         return False
     fee = units * fill * rules.fee
     a[UNITS] = direction * units
@@ -180,8 +180,8 @@ def find_stop(prices, bars, direction, entry, rules):
     first, last = bars
     base, fill = entry
     sign = 1.0 if direction > 0 else -1.0
-    against = LOWS if direction > 0 else HIGHS
-    favour = HIGHS if direction > 0 else LOWS
+    opens, highs, lows = prices[OPENS], prices[HIGHS], prices[LOWS]
+    against, favour = (lows, highs) if direction > 0 else (highs, lows)
     stop = sign * base * (1.0 - sign * rules.stop_loss) if rules.stop_loss > 0 else -np.inf
     target = sign * base * (1.0 + sign * rules.take_profit) if rules.take_profit > 0 else np.inf
     best = sign * fill
@@ -189,11 +189,11 @@ def find_stop(prices, bars, direction, entry, rules):
         level = stop
         if rules.trailing_stop > 0:
             level = max(level, best * (1.0 - sign * rules.trailing_stop))
-        if sign * prices[against][bar] <= level:
-            return bar, sign * min(sign * prices[OPENS][bar], level), STOP
-        if sign * prices[favour][bar] >= target:
-            return bar, sign * max(sign * prices[OPENS][bar], target), TARGET
-        best = max(best, sign * prices[favour][bar])
+        if sign * against[bar] <= level:
+            return bar, sign * min(sign * opens[bar], level), STOP
+        if sign * favour[bar] >= target:
+            return bar, sign * max(sign * opens[bar], target), TARGET
+        best = max(best, sign * favour[bar])
     return last + 1, 0.0, OPEN
 
 

@@ -50,11 +50,11 @@ from grid.engine.fills import (
     planned_exit,
     record,
 )
-from grid.engine.lanes import LANES, scratch
+from grid.engine.lanes import scratch
 from grid.engine.marks import mark_flat, mark_held
 from grid.engine.summary import summarise
 
-__all__ = ["LANES", "REASONS", "TRADE_COLUMNS", "simulate"]
+__all__ = ["REASONS", "TRADE_COLUMNS", "simulate"]
 
 
 def _sources() -> int:
@@ -178,7 +178,7 @@ def _compiled(sources: int) -> Any:
     def simulate(prices, sums, masks, edges, numbers, row, blocks, trades, curve):
         """Backtest one trial; returns the number of trades recorded.
 
-        prices: float64[4, n] open, high, low and close, with room behind. sums: of tables.py, or no row. masks:
+        prices: open, high, low and close, float64[n] each. sums: of tables.py, or no row. masks:
         uint64[4, words] entries, exits, short entries, short exits, little bit order, no bit beyond n; rows of a side
         that is not traded are not read. edges: int64[S + 1] row numbers, from 0 to n. numbers: the Rules, as floats.
         Written: row float64[len(METRICS)]; blocks float64[3, S] (sum of r, sum of r^2, closed trades); trades

@@ -29,11 +29,14 @@ def _constant(value: float) -> Any:
     return ir.Constant(VECTOR, [value] * LANES)
 
 
-def _load(builder: Any, data: Any, index: Any) -> Any:
+def _load(builder: Any, data: Any, index: Any, inside: Any, otherwise: Any) -> Any:
+    """Eight neighbours from `index` on where they are `inside`; what is not is not read, and is `otherwise`."""
     pointer = builder.bitcast(builder.gep(data, [index]), VECTOR.as_pointer())
-    loaded = builder.load(pointer)
-    loaded.align = 8
-    return loaded
+    kinds = [pointer.type, ir.IntType(32), inside.type, VECTOR]
+    masked = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(VECTOR, kinds), "llvm.masked.load.v8f64.p0v8f64"
+    )
+    return builder.call(masked, [pointer, ir.Constant(ir.IntType(32), 8), inside, otherwise])
 
 
 def _lesser(builder: Any, a: Any, b: Any) -> Any:
@@ -79,8 +82,7 @@ def _held_sums(typingctx: Any, close: Any, bars: Any, account: Any, free: Any) -
     """Over the closes of bars = (start, stop) in a position: a tuple of eight floats.
 
     account: cash, units, and the equity before `start`. free: the risk-free return a bar. Returned: sums of r, r^2,
-    r^3, r^4, of min(r - free, 0)^2 and of the equity; its largest and smallest value. Reads up to 7 places beyond
-    `stop`, and the one before `start`, without using them.
+    r^3, r^4, of min(r - free, 0)^2 and of the equity; its largest and smallest value.
     """
     if not isinstance(close, types.Array):
         return None
@@ -96,8 +98,9 @@ def _held_sums(typingctx: Any, close: Any, bars: Any, account: Any, free: Any) -
             left = _spread_index(builder, builder.sub(stop, i))
             inside = builder.icmp_signed("<", numbers, left)
             first = builder.icmp_signed("==", numbers, _spread_index(builder, builder.sub(start, i)))
-            now = builder.fadd(cash, builder.fmul(units, _load(builder, data, i)))
-            last = _load(builder, data, builder.sub(i, ir.Constant(INDEX, 1)))
+            now = builder.fadd(cash, builder.fmul(units, _load(builder, data, i, inside, one)))
+            later = builder.and_(inside, builder.not_(first))
+            last = _load(builder, data, builder.sub(i, ir.Constant(INDEX, 1)), later, one)
             before = builder.select(first, equity, builder.fadd(cash, builder.fmul(units, last)))
             r = builder.select(inside, builder.fsub(builder.fdiv(now, before), one), zero)
             r2 = builder.fmul(r, r)
@@ -115,7 +118,7 @@ def _held_sums(typingctx: Any, close: Any, bars: Any, account: Any, free: Any) -
 
 @intrinsic
 def _close_range(typingctx: Any, close: Any, bars: Any) -> Any:  # noqa: ARG001 -- numba's signature
-    """Largest and smallest close of bars = (start, stop); reads up to 7 places beyond without using them."""
+    """Largest and smallest close of bars = (start, stop)."""
     if not isinstance(close, types.Array):
         return None
 
@@ -126,9 +129,8 @@ def _close_range(typingctx: Any, close: Any, bars: Any) -> Any:  # noqa: ARG001 
         numbers = ir.Constant(ir.VectorType(INDEX, LANES), list(range(LANES)))
         with cgutils.for_range_slice(builder, start, stop, ir.Constant(INDEX, LANES), INDEX) as (i, _):
             inside = builder.icmp_signed("<", numbers, _spread_index(builder, builder.sub(stop, i)))
-            now = _load(builder, data, i)
-            for slot, start_value, join in zip(slots, STARTS[6:], JOINS[6:], strict=True):
-                value = builder.select(inside, now, _constant(start_value))
+            for slot, empty, join in zip(slots, STARTS[6:], JOINS[6:], strict=True):
+                value = _load(builder, data, i, inside, _constant(empty))
                 builder.store(join(builder, builder.load(slot), value), slot)
         folded = [_folded(builder, builder.load(slot), join) for slot, join in zip(slots, JOINS[6:], strict=True)]
         return context.make_tuple(builder, signature.return_type, folded)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import ray
 
-from . import engine, scale, store
+from . import engine, scale, store, verdict
 from .machine import processor
 
 TARGET = Path(__file__).parents[2] / "docs" / "benchmarks.md"
@@ -26,6 +26,7 @@ def main() -> None:
         tools = [] if quick else scale.others(folder)
         ray.shutdown()
         stored = store.table(folder / "store", quick)
+        judged = verdict.table(folder / "verdict", quick)
     packages = ", ".join(f"{p} {version(p)}" for p in ("numpy", "numba", "ray", "pyarrow"))
     text = "\n".join(
         [
@@ -57,6 +58,12 @@ def main() -> None:
             "many requests there are ([storage.md](storage.md)).",
             "",
             *stored,
+            "",
+            "## The verdict",
+            "",
+            "Peak is the memory of the process that does it, Python and its packages included.",
+            "",
+            *judged,
             "",
         ]
     )

@@ -166,6 +166,7 @@ def nodes(
     try:
         made.start(0)
         made.wait_for_head()
+        made.wait_for_node(0)
         for place in range(1, members + 1):
             made.start(place)
             made.wait_for_node(place)

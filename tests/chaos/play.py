@@ -120,16 +120,7 @@ class Play:
         with self.log.open("ab") as log:
             self.drivers.append(
                 psutil.Popen(
-                    [
-                        *nodes.network.within(0),
-                        sys.executable,
-                        "-m",
-                        "grid",
-                        *arguments,
-                        "--executor",
-                        "ray",
-                        "--quiet",
-                    ],
+                    nodes.command(0, sys.executable, "-m", "grid", *arguments, "--executor", "ray", "--quiet"),
                     cwd=REPOSITORY,
                     env=nodes.environment,
                     stdout=subprocess.DEVNULL,
@@ -142,8 +133,10 @@ class Play:
 
     def _follow(self, begin: tuple[str, ...]) -> None:
         """All drivers ended before the sweep did: the next one, as whoever watches over it would start it."""
+        if self._ended():
+            return
         codes = [driver.wait() for driver in self.drivers]
-        bad = [code for code in codes if code not in (*GOES_ON, -signal.SIGKILL, 0, 1)]
+        bad = [code for code in codes if code not in (*GOES_ON, -signal.SIGKILL)]
         assert not bad, f"a driver of seed {self.report.seed} ended with {bad}: {self._told()}"
         self.drivers = []
         self._start(*begin)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from grid.cluster.collect import MOST_UNCOMMITTED
 from grid.dispatch import DEPTH
-from grid.pace import MOST_NUMBERS
+from grid.pace import LONGEST_EVER_S, MOST_NUMBERS
 from tests.benchmarks.machine import processor
 from tests.chaos.scale import BLOCKS, CORES_A_NODE, Costs, Outcome, Scene, measured, simulate
 from tests.conftest import REPOSITORY
@@ -94,10 +94,11 @@ def page(costs: Costs) -> str:
             "- The aggregator, because every row passes through it. A row takes",
             f"  {a_core * 1e6:.1f} us of it, most of that the upload: it keeps up with {'; '.join(most)}, by trial.",
             f"- In the simulation cores are busy for 80 % of the time up to {'; '.join(reached)} nodes, by trial.",
-            f"- The driver comes next: {unit_s * 1e6:,.0f} us a unit are {1 / unit_s:,.0f} units a second. Units get",
-            f"  longer with the sweep, up to {MOST_NUMBERS:,} trial numbers, which for trials of 2 ms is 100 s: then",
-            f"  {100 / unit_s / CORES_A_NODE:,.0f} nodes are all that a driver can feed.",
-            "- The control plane needs ten minutes until the last of 64,000 workers has started, at 100 a second.",
+            f"- The driver comes next: {unit_s * 1e6:,.0f} us a unit are {1 / unit_s:,.0f} units a second. Units",
+            f"  last up to {LONGEST_EVER_S:.0f} s in a large sweep: then a driver can feed",
+            f"  {LONGEST_EVER_S / unit_s / CORES_A_NODE:,.0f} nodes and no more.",
+            "- The control plane needs ten minutes until the last of 64,000 workers has started, at 100 a second:",
+            "  a third of a sweep of half an hour, and most of what is missing in the last line of the table.",
             "- S3 does not break: at most some hundred requests a second, most of them the first reads of bars.",
             "- Not in the model: the driver's loop looks at every worker five times a second, and Ray's own limits on",
             "  actors and connections of one driver. Above some thousand workers they may well come first.",

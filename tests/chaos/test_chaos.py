@@ -26,11 +26,11 @@ def theatre(s3: Seaweed, bucket: str, tmp_path_factory: pytest.TempPathFactory) 
 
 SHORT = [
     Event(0.05, "requests refused", 3.0, 0),
-    Event(0.10, "worker killed", 0.0, 0),
-    Event(0.20, "link cut", 2.0, 1),
-    Event(0.35, "aggregator killed", 0.0, 0),
-    Event(0.50, "driver killed", 0.0, 0),
-    Event(0.60, "node killed", 1.0, 0),
+    Event(0.08, "worker killed", 0.0, 0),
+    Event(0.15, "link cut", 2.0, 1),
+    Event(0.25, "aggregator killed", 0.0, 0),
+    Event(0.40, "driver killed", 0.0, 0),
+    Event(0.41, "node killed", 1.0, 0),
 ]
 
 

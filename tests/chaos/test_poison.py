@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import ray
 
@@ -32,10 +31,9 @@ CAUSES = {
 BAD = 8
 
 
-@pytest.fixture
-def two_cpus(request: pytest.FixtureRequest) -> Iterator[None]:
-    settings = getattr(request, "param", {})
-    ray.init(address="local", num_cpus=2, namespace=NAMESPACE, include_dashboard=False, log_to_driver=False, **settings)
+@pytest.fixture(scope="module", autouse=True)
+def two_cpus() -> Iterator[None]:
+    ray.init(address="local", num_cpus=2, namespace=NAMESPACE, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -53,7 +51,6 @@ def good_rows(session: Session) -> str:
     return digest(rows.filter(keep).drop_columns(["bad"]))
 
 
-@pytest.mark.usefixtures("two_cpus")
 def test_each_becomes_a_failed_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "SHORTEST_DEADLINE_S", 2.0)
     monkeypatch.setattr(rehearse, "SAMPLE", 20)  # the rehearsal is not what this is about
@@ -69,35 +66,6 @@ def test_each_becomes_a_failed_row(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert good_rows(session) == good_rows(undisturbed)
 
 
-LIMIT_GB = 3.0
-
-
-def _threshold() -> float:
-    """The part of the memory that is in use now, and some GB: who eats them is killed by Ray."""
-    memory = psutil.virtual_memory()
-    return (memory.total - memory.available + LIMIT_GB * 1e9) / memory.total
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "two_cpus",
-    [{"_system_config": {"memory_usage_threshold": _threshold(), "memory_monitor_refresh_ms": 100}}],
-    indirect=True,
-    ids=["little memory"],
-)
-@pytest.mark.usefixtures("two_cpus")
-def test_one_that_eats_memory_becomes_a_failed_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rehearse, "SAMPLE", 20)  # the rehearsal is not what this is about
-    spec = poisoned(tmp_path / "bad", ["eat"], BAD)
-    space = {**spec["space"], "fast": {"range": [20, 45, 1]}, "bad": 45}
-    session = run({**spec, "space": space, "cluster": {"cpus": 1}}, "ray", unit_size=1)
-    (bad,) = [row for row in session.trials().to_pylist() if row["status"] == "failed"]
-    assert bad["fast"] == 45
-    assert "its worker died" in bad["error"]
-    assert bad["error"].endswith("4 times")
-
-
-@pytest.mark.usefixtures("two_cpus")
 def test_bars_that_cannot_be_loaded_pause_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The task that reads them dies each time: it is tried five times, and no trial is condemned for it."""
     monkeypatch.setattr("grid.cluster.bars.load", dying)
@@ -124,7 +92,6 @@ class Attempts:
             self.causes[labels["cause"]] += int(value)
 
 
-@pytest.mark.usefixtures("two_cpus")
 def test_a_straggler_is_overtaken_by_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would sleep for ten minutes, and nothing else would end it: no deadline is in reach."""
     monkeypatch.setattr(dispatch, "SHORTEST_DEADLINE_S", 10_000.0)

@@ -13,6 +13,8 @@ import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
+from grid.cli import doctor
+from grid.partition import CLUSTER_SETTINGS
 from grid.session import Session
 from tests.e2e.desk import CONTROL, ROOT, Desk, interrupt
 from tests.rows import digest
@@ -245,6 +247,22 @@ def test_a_process_of_its_own(desk: Desk):
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
     assert err.startswith("error: sweep.yaml: there is no strategy 'sma_crss'; did you mean 'sma_cross'?")
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, "this machine belongs to no cluster"),
+        ({"RAY_ADDRESS": "10.0.0.1:6379"}, "set RAY_health_check_initial_delay_ms, "),
+        ({"RAY_ADDRESS": "10.0.0.1:6379", **CLUSTER_SETTINGS}, "Ray is set to notice them"),
+        ({**CLUSTER_SETTINGS, "RAY_grpc_keepalive_time_ms": ""}, "this machine belongs to no cluster"),
+    ],
+)
+def test_doctor_on_cut_links(environment: dict[str, str], told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(doctor, "CURRENT_CLUSTER", tmp_path / "none")
+    check = doctor._partition(environment)
+    assert check.ok
+    assert told in check.found
 
 
 MANY = ("--set", "strategy=mine:Fussy", "--set", "space={fast: {range: [2, 11, 1]}, slow: {range: [20, 59, 1]}}")

@@ -30,7 +30,7 @@ def opened(space: dict[str, Any] = SPACE, **changes: Any) -> ResolvedSweep:
         "data": {"symbols": ["A", "B"], "timeframes": ["1D"], "start": "1970-01-01", "end": "1971-06-01"},
         "space": space,
         "constraints": ["fast < slow"] if "slow" in space else [],
-        "validation": {"blocks": 5, "holdout": 0.2},
+        "validation": {"blocks": 6, "holdout": 0.2},
         **changes,
     }
     return reopen(Sweep(**sweep), KEYS)

@@ -19,6 +19,8 @@ INDICATORS: dict[str, Indicator] = {
     "wma": lambda bars: bars.wma(3),
     "ema": lambda bars: bars.ema(4),
     "std": lambda bars: bars.std(5),
+    "zscore": lambda bars: bars.zscore(4),
+    "vwap": lambda bars: bars.vwap(3),
     "bollinger": lambda bars: bars.bollinger(4, 1.5),
     "rsi": lambda bars: bars.rsi(3),
     "macd": lambda bars: bars.macd(2, 5, 3),

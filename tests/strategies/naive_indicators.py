@@ -39,6 +39,24 @@ def _std(row: list[float]) -> float:
     return math.sqrt(sum((Fraction(v) - mean) ** 2 for v in row) / len(row))
 
 
+def zscore(x: Sequence[float], n: int) -> list[float]:
+    rows = zip(x, _windows(x, n), strict=True)
+    return [NAN if row is None or not _std(row) else (v - float(_exact_mean(row))) / _std(row) for v, row in rows]
+
+
+def vwap(
+    high: Sequence[float], low: Sequence[float], close: Sequence[float], volume: Sequence[float], n: int
+) -> list[float]:
+    typical = [(Fraction(h) + Fraction(lo) + Fraction(c)) / 3 for h, lo, c in zip(high, low, close, strict=True)]
+    out = [NAN] * len(close)
+    for i in range(n - 1, len(close)):
+        span = range(i - n + 1, i + 1)
+        whole = sum(Fraction(volume[k]) for k in span)
+        if whole:
+            out[i] = float(sum(typical[k] * Fraction(volume[k]) for k in span) / whole)
+    return out
+
+
 def _first(x: Sequence[float]) -> int:
     return next((i for i, v in enumerate(x) if not math.isnan(v)), len(x))
 

@@ -35,6 +35,18 @@ def test_deviation(row, n):
 
 
 @given(rows(), WINDOWS)
+def test_distance_in_deviations(row, n):
+    expected = np.array(naive.zscore(row.tolist(), n))
+    close_to(bars_of(row).zscore(n), expected, rtol=1e-6, atol=1e-9)
+
+
+@given(random_bars(), WINDOWS)
+def test_price_weighted_by_volume(bars, n):
+    columns = [column.tolist() for column in (bars.high, bars.low, bars.close, bars.volume)]
+    close_to(bars.vwap(n), naive.vwap(*columns, n))
+
+
+@given(rows(), WINDOWS)
 def test_extremes(row, n):
     bars, values = bars_of(row), row.tolist()
     top, bottom = naive.highest(values, n), naive.lowest(values, n)

@@ -1,0 +1,65 @@
+"""Sharpe ratios over any set of blocks, from what every trial keeps: sums and sums of squares of its bar returns."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Numbers = Floats | float
+
+NO_VARIANCE = 1e-12
+"""A variance below this times the mean square is rounding, as in the engine."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Block moments of n trials of one dataset.
+
+    ids: int64[n] trial numbers. sums, squares: float64[n, S], sum r and sum r^2 of each block, 0 in a block without
+    bars. bars: float64[S], how many bars a block has. periods: bars a year (1 leaves Sharpe ratios per bar).
+    """
+
+    ids: NDArray[np.int64]
+    sums: Floats
+    squares: Floats
+    bars: Floats
+    periods: float = 1.0
+
+
+Chunks = Callable[[], Iterable[Chunk]]
+"""All chunks of a search, as often as asked for: they need not fit in memory together."""
+
+
+def sharpe(bars: Numbers, sums: Numbers, squares: Numbers, periods: float = 1.0) -> Floats:
+    """Annual Sharpe ratio (ddof=1) of returns with these counts, sums and sums of squares; any shapes that broadcast.
+
+    periods: bars a year. NaN below two bars and without variance.
+    """
+    bars = np.asarray(bars, np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spread = squares - sums * sums / bars
+        ratio = sums / bars / np.sqrt(spread / (bars - 1)) * np.sqrt(periods)
+        return np.where((bars >= 2) & (spread > NO_VARIANCE * squares), ratio, np.nan)
+
+
+def excess(chunk: Chunk, risk_free_per_bar: float) -> Chunk:
+    """The moments of returns less a rate: sum (r - f) and sum (r - f)^2."""
+    f, n = risk_free_per_bar, chunk.bars
+    squares = chunk.squares - 2 * f * chunk.sums + n * f * f
+    return Chunk(chunk.ids, chunk.sums - n * f, squares, n, chunk.periods)
+
+
+def over(chunk: Chunk, blocks: NDArray[np.bool_]) -> Floats:
+    """Annual Sharpe ratios of the n trials over each set of blocks: bool[F, S] to float64[n, F]."""
+    chosen = blocks.astype(np.float64).T
+    return sharpe(chunk.bars @ chosen, chunk.sums @ chosen, chunk.squares @ chosen, chunk.periods)
+
+
+def moments_of(returns: Floats, edges: NDArray[np.int64], periods: float = 1.0) -> Chunk:
+    """Returns of trials in the columns of float64[T, n], cut at rows `edges` (S + 1 of them), as a chunk."""
+    sums = np.stack([returns[a:b].sum(axis=0) for a, b in pairwise(edges)], axis=1)
+    squares = np.stack([(returns[a:b] ** 2).sum(axis=0) for a, b in pairwise(edges)], axis=1)
+    return Chunk(np.arange(returns.shape[1]), sums, squares, np.diff(edges).astype(np.float64), periods)

@@ -1,0 +1,82 @@
+"""What a verdict comes to: which of its figures speak for skill, and one line in words."""
+
+import math
+from typing import Any
+
+LEVEL = 0.05
+"""The level of every test here."""
+
+
+def checks(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """One entry a question that the verdict answers: name, whether it speaks for skill (None: cannot be said), and
+    whether the line in words hangs on it. The permutation test decides once it was made.
+    """
+    luck, cost, surface = found["luck"], _section(found, "simulated", "costs"), found["surface"]
+    reality = _section(found, "simulated", "reality")
+    over, walks = _section(found, "overfitting"), _section(found, "walk_forward")
+    shuffled = found["permutation"] or {}
+    asked = [
+        ("deflated Sharpe ratio at least 95 %", _at_least(luck["deflated_sharpe"], 1 - LEVEL), True),
+        ("superior predictive ability at 5 %", _at_most(reality.get("spa"), LEVEL), True),
+        ("permutations of the bars at 5 %", _at_most(shuffled.get("p_value"), LEVEL), bool(shuffled)),
+        ("probability of overfitting below 50 %", _below(over.get("pbo"), 0.5), True),
+        ("walk-forward above 0", _above((walks.get("rolling") or {}).get("sharpe"), 0.0), True),
+        ("history longer than luck needs", _above(luck["years"], luck["minimum_backtest_years"]), False),
+        ("survives twice the costs", _twice(cost), False),
+        ("stands on a plateau", _plateau(surface), False),
+    ]
+    return [{"check": name, "passed": passed, "decides": decides} for name, passed, decides in asked]
+
+
+def headline(answers: list[dict[str, Any]]) -> str:
+    """skill, unproven or luck: all deciding checks pass, some do, or none of the tests for luck (the first three)."""
+    deciding = [a["passed"] for a in answers if a["decides"]]
+    if all(deciding):
+        return "skill"
+    return "unproven" if any(a["passed"] for a in answers[:3]) else "luck"
+
+
+def _section(found: dict[str, Any], *names: str) -> dict[str, Any]:
+    """A section, empty where it could not be made."""
+    section: Any = found
+    for name in names:
+        section = section.get(name) if isinstance(section, dict) else None
+    return section if isinstance(section, dict) else {}
+
+
+def _known(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _at_least(value: Any, limit: float) -> bool | None:
+    return value >= limit if _known(value) else None
+
+
+def _at_most(value: Any, limit: float) -> bool | None:
+    return value <= limit if _known(value) else None
+
+
+def _below(value: Any, limit: float) -> bool | None:
+    return value < limit if _known(value) else None
+
+
+def _above(value: Any, limit: float) -> bool | None:
+    return value > limit if _known(value) and _known(limit) else None
+
+
+def _twice(cost: dict[str, Any]) -> bool | None:
+    """Whether the return is positive at twice the fee, and at twice the slippage."""
+    if not cost:
+        return None
+    pairs = ((cost["fee"], cost["fee_now"]), (cost["slippage"], cost["slippage_now"]))
+    return all(even is not None and even > 2 * now for even, now in pairs)
+
+
+def _plateau(surface: Any) -> bool | None:
+    """Whether the median of the neighbourhood keeps half of the score."""
+    if not isinstance(surface, dict) or not surface["neighbours"]:
+        return None
+    score, around = surface["score"], surface["plateau"]
+    if not _known(score):
+        return None
+    return _known(around) and abs(around - score) <= abs(score) / 2

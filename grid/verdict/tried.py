@@ -1,0 +1,107 @@
+"""The ledger of a results store: what was tried per strategy and dataset, over all its sessions.
+
+Ten small sweeps are as much luck as one large one. Nothing shared is written: a session says in its own summary what it
+tried, and whoever asks adds up. Sessions with the same fingerprint are one search that was repeated, and count once.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from grid.errors import BadInput
+from grid.results import OK
+from grid.session import Session
+from storage.errors import BadData, NotFound
+from storage.sessions import SessionFolder, SessionStore
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What sessions tried on one dataset with one strategy.
+
+    trials: rows, failed ones included. ok: those that went well; sharpe_sum, sharpe_sumsq: of their annual Sharpe
+    ratios (0 for one that did not trade), so that sessions can be pooled.
+    """
+
+    strategy: str
+    symbol: str
+    timeframe: str
+    sessions: int
+    trials: int
+    ok: int
+    sharpe_sum: float
+    sharpe_sumsq: float
+
+    def plus(self, other: "Tried") -> "Tried":
+        """Both together; the names are those of self."""
+        return Tried(
+            self.strategy,
+            self.symbol,
+            self.timeframe,
+            self.sessions + other.sessions,
+            self.trials + other.trials,
+            self.ok + other.ok,
+            self.sharpe_sum + other.sharpe_sum,
+            self.sharpe_sumsq + other.sharpe_sumsq,
+        )
+
+    @property
+    def variance(self) -> float:
+        """Variance (ddof=1) of the annual Sharpe ratios; NaN below two trials."""
+        if self.ok < 2:
+            return float("nan")
+        return max(self.sharpe_sumsq - self.sharpe_sum**2 / self.ok, 0.0) / (self.ok - 1)
+
+
+def tried_by(session: Session) -> list[Tried]:
+    """What one session tried, by dataset, from its committed rows."""
+    size, found = len(session.points), np.zeros((len(session.datasets), 4))
+    for table in session.parts(["trial_id", "status", "sharpe"]):
+        dataset = table["trial_id"].to_numpy() // size
+        ok = (table["status"].to_numpy() == OK).astype(np.float64)
+        ratios = np.nan_to_num(table["sharpe"].to_numpy()) * ok
+        for column, weights in enumerate((np.ones(len(ok)), ok, ratios, ratios**2)):
+            found[:, column] += np.bincount(dataset, weights, minlength=len(found))
+    strategy = session.sweep.strategy
+    return [
+        Tried(strategy, key.symbol, key.timeframe, 1, int(row[0]), int(row[1]), float(row[2]), float(row[3]))
+        for key, row in zip(session.datasets, found, strict=True)
+    ]
+
+
+def to_json(tried: Iterable[Tried]) -> list[dict[str, Any]]:
+    """For a session's summary."""
+    return [{name: value for name, value in vars(t).items() if name not in ("strategy", "sessions")} for t in tried]
+
+
+def ledger(store: SessionStore, strategy: str | None = None, without: str | None = None) -> list[Tried]:
+    """What all sessions of a store tried, joined by strategy and dataset and ordered by them.
+
+    strategy: this one alone. without: a session's fingerprint, to leave that search out. Of sessions that are not done
+    the committed rows are read; those that cannot be read count nothing.
+    """
+    joined: dict[tuple[str, str, str], Tried] = {}
+    seen = {without} if without else set()
+    for entry in store.entries():
+        if strategy is not None and entry.get("strategy") != strategy:
+            continue
+        fingerprint, found = _of(store, entry)
+        if fingerprint in seen:
+            continue
+        seen.add(fingerprint)
+        for one in found:
+            key = one.strategy, one.symbol, one.timeframe
+            joined[key] = joined[key].plus(one) if key in joined else one
+    return [joined[key] for key in sorted(joined)]
+
+
+def _of(store: SessionStore, entry: dict[str, Any]) -> tuple[str, list[Tried]]:
+    if "tried" in entry:
+        return entry["fingerprint"], [Tried(strategy=entry["strategy"], sessions=1, **t) for t in entry["tried"]]
+    session = Session(SessionFolder(store.provider, entry["session_id"]))
+    try:
+        return session.metadata["fingerprint"], tried_by(session)
+    except (BadData, BadInput, NotFound):  # damaged, or announced and never begun
+        return entry["session_id"], []

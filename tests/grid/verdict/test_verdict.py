@@ -1,0 +1,261 @@
+"""What a verdict rests on, and what it says: ledger, daily returns, fresh starts, costs, hold-out, permutations."""
+
+import math
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from grid.engine import Engine, buy_and_hold
+from grid.errors import BadInput
+from grid.session import Session
+from grid.sweep import run
+from grid.validation.sharpe import Record, deflated_sharpe
+from grid.verdict.checks import headline
+from grid.verdict.costs import break_even
+from grid.verdict.evidence import Evidence, daily_returns
+from grid.verdict.fresh import fresh_start
+from grid.verdict.holdout import look, looks
+from grid.verdict.permutation import Permuted, permute
+from grid.verdict.surface import Surface
+from grid.verdict.tried import ledger, tried_by
+from grid.verdict.verdict import verdict
+from grid.verdict.words import lines
+from storage.providers import provider_for
+from storage.sessions import SessionStore
+from strategies import Bars, Signals
+from strategies.sma_cross import SmaCross
+from tests.conftest import REPOSITORY
+
+STORES: Iterator[int] = count()
+FAST, SLOW = [3, 5, 8, 12, 17, 23], [30, 40, 55, 80]
+
+
+def sweep_of(store: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "name": "verdict",
+        "strategy": "sma_cross",
+        "data": {"store": str(REPOSITORY / "data"), "symbols": ["AAPL", "IBM"], "timeframes": ["1D"]},
+        "space": {"fast": FAST, "slow": SLOW},
+        "validation": {"blocks": 8, "holdout": 0.2},
+        "results": {"store": store, "keep_best": 5},
+        **changes,
+    }
+
+
+def session_of(store: str | None = None, **changes: Any) -> Session:
+    return run(sweep_of(store or f"memory://verdict-{next(STORES)}", **changes), executor="serial")
+
+
+@pytest.fixture(scope="module")
+def session() -> Session:
+    return session_of()
+
+
+@pytest.fixture(scope="module")
+def found(session: Session) -> dict[str, Any]:
+    told = verdict(session)
+    assert told is not None
+    return told
+
+
+def test_the_deflated_sharpe_ratio_is_that_of_the_rows(session: Session, found: dict[str, Any]) -> None:
+    rows = session.trials().to_pandas()
+    best = rows.loc[rows.sharpe.idxmax()]
+    luck, bars = found["luck"], {d["symbol"]: d["bars"] for d in session.metadata["datasets"]}
+    assert found["trial_id"] == best.trial_id
+    assert (luck["trials"], luck["sessions"]) == (len(rows), 1)
+    assert luck["variance_of_sharpes"] == pytest.approx(rows.sharpe.var(ddof=1))
+    record = Record(best.sharpe / math.sqrt(252), bars[best.symbol], best["skew"], best["kurtosis"])
+    expected = deflated_sharpe(record, float(rows.sharpe.var(ddof=1)) / 252, len(rows))
+    assert luck["deflated_sharpe"] == pytest.approx(expected)
+
+
+def test_ten_small_sweeps_are_deflated_like_one_large_one(found: dict[str, Any]) -> None:
+    store = f"memory://verdict-{next(STORES)}"
+    parts = [session_of(store, space={"fast": [fast], "slow": SLOW}) for fast in FAST]
+    best = max(parts, key=lambda s: s.ledger.summary.best[0][0])
+    told = verdict(best)
+    assert told is not None
+    assert told["luck"]["sessions"] == len(FAST)
+    for name in ("trials", "sharpe", "variance_of_sharpes", "no_skill_sharpe", "deflated_sharpe"):
+        assert told["luck"][name] == pytest.approx(found["luck"][name]), name
+    session_of(store, space={"fast": [FAST[0]], "slow": SLOW})  # the same search again is no other
+    assert sum(t.trials for t in ledger(SessionStore(provider_for(store)))) == found["luck"]["trials"]
+
+
+def test_the_ledger_is_that_of_the_rows_and_counts_strategies_apart(session: Session) -> None:
+    store = str(session.sweep.results.store)
+    session_of(store, strategy="donchian_breakout", space={"window": [10, 20]})
+    rows = session.trials().to_pandas()
+    told = {(t.strategy, t.symbol): t for t in ledger(SessionStore(provider_for(store)))}
+    assert sorted(told) == [(s, x) for s in ("donchian_breakout", "sma_cross") for x in ("AAPL", "IBM")]
+    for one in tried_by(session):
+        own = rows[rows.symbol == one.symbol].sharpe
+        assert told["sma_cross", one.symbol] == one
+        assert (one.trials, one.variance) == (len(own), pytest.approx(own.var(ddof=1)))
+
+
+def test_daily_returns_are_the_equity_of_each_day(session: Session) -> None:
+    evidence = Evidence(session)
+    days, returns = evidence.daily([0, 30])
+    for i, trial in enumerate((0, 30)):
+        result = session.backtest(trial)
+        own = np.searchsorted(days, result.bars.timestamp // 86_400_000_000_000)
+        expected = np.diff(np.concatenate(([result.cash], result.curve))) / np.concatenate(
+            ([result.cash], result.curve[:-1])
+        )
+        assert returns[own, i] == pytest.approx(expected, abs=1e-12)
+        assert np.delete(returns[:, i], own).tolist() == [0.0] * (len(days) - len(own))
+    sample = evidence.sample([3])
+    assert sample[0] == 3
+    assert sorted(sample) == list(range(48))
+
+
+def test_days_of_shorter_bars_are_joined() -> None:
+    n = 60
+    close = 100 * np.cumprod(1 + np.random.default_rng(2).normal(0, 0.01, n))
+    hours = np.arange(n) * 6 * 3_600_000_000_000
+    bars = Bars("X", "1H", "24/7", 8760.0, hours, close, close, close, close, np.ones(n))
+    result = buy_and_hold(bars, session_execution())
+    days, returns = daily_returns(result)
+    assert len(days) == n // 4
+    assert np.prod(1 + returns) == pytest.approx(result.curve[-1] / result.cash)
+
+
+def session_execution() -> Any:
+    from grid.engine import Execution
+
+    return Execution(fee=0.001)
+
+
+def test_moments_in_chunks_are_those_of_the_rows(session: Session) -> None:
+    rows = session.trials().to_pandas().set_index("trial_id")
+    seen = 0
+    for chunk in Evidence(session).chunks():
+        for i, trial in enumerate(chunk.ids.tolist()):
+            assert chunk.sums[i].tolist() == list(rows.block_return_sum[trial])
+            assert chunk.squares[i].tolist() == list(rows.block_return_sumsq[trial])
+            seen += 1
+    assert seen == len(rows)
+
+
+def test_a_fresh_start_is_a_backtest_of_what_is_left_with_warm_indicators(session: Session) -> None:
+    bars, strategy = session.loaded(0).bars, SmaCross(fast=5, slow=60)
+    result = fresh_start(bars, strategy, session.sweep.execution, 400, 900)
+    given = strategy.signals(bars).normalised(len(bars))
+    masks = {
+        n: getattr(given, n).unpack()[400:900].copy() for n in ("entries", "exits", "short_entries", "short_exits")
+    }
+    expected = Engine(bars.slice(400, 900), session.sweep.execution).backtest(Signals(**masks))
+    assert result.curve.tolist() == expected.curve.tolist()
+    assert result.metrics["total_trades"] > 3
+    cold = Engine(bars.slice(400, 900), session.sweep.execution).backtest(strategy.signals(bars.slice(400, 900)))
+    assert cold.curve.tolist() != result.curve.tolist()
+
+
+def test_at_the_break_even_cost_nothing_is_left(session: Session, found: dict[str, Any]) -> None:
+    costs = break_even(Evidence(session), found["trial_id"])
+    assert costs.fee is not None
+    assert costs.slippage is not None
+    dataset, point = session.resolved.plan.locate(found["trial_id"])
+    bars, strategy = session.loaded(dataset).bars, session.resolved.strategy(**session.resolved.points[point])
+    for name in ("fee", "slippage"):
+        changed = session.sweep.execution.model_copy(update={name: getattr(costs, name)})
+        left = Engine(bars, changed).backtest(strategy.signals(bars)).metrics["total_return"]
+        assert left == pytest.approx(0, abs=1e-6)
+
+
+def test_trials_by_plateau_and_left_out_symbols(session: Session) -> None:
+    surface = Surface(session)
+    scores = session.trials().to_pandas().sharpe.to_numpy().reshape(2, len(FAST), len(SLOW))
+    best = surface.best_by_plateau(3)
+    for trial, high in best:
+        d, i, j = np.unravel_index(trial, scores.shape)
+        around = [scores[d, i, j]]
+        for a, b in ((i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)):
+            if 0 <= a < len(FAST) and 0 <= b < len(SLOW):
+                around.append(scores[d, a, b])
+        assert high == pytest.approx(np.median(around))
+    assert [high for _, high in best] == sorted((high for _, high in best), reverse=True)
+    aapl, ibm = surface.left_out("symbol")
+    flat = scores.reshape(2, -1)
+    assert (aapl["symbol"], aapl["point"]) == ("AAPL", int(flat[1].argmax()))
+    assert aapl["score_left_out"] == pytest.approx(flat[0, flat[1].argmax()])
+    assert ibm["rank_share"] == pytest.approx(np.mean(flat[1] <= flat[1, flat[0].argmax()]))
+
+
+def test_every_look_at_the_hold_out_is_written_down() -> None:
+    session = session_of()
+    assert looks(session) == []
+    first = look(session, [session.ledger.summary.best[0][1]])
+    again = look(Session(session.folder), [0, 30])
+    assert [x["look"] for x in looks(session)] == [1, 2]
+    assert looks(session) == [first, again]
+    assert first["trials"][0]["holdout"] == look(session, [first["trials"][0]["trial_id"]])["trials"][0]["holdout"]
+    seen = session.loaded(0).bars
+    assert seen.timestamp[-1] < session.resolved.cut
+    assert first["trials"][0]["bars"] > 100
+    told = verdict(session)
+    assert told is not None
+    assert "looked at 3 times" in lines(told)["hold-out"]
+
+
+def test_what_cannot_be_looked_at_is_told(session: Session) -> None:
+    with pytest.raises(BadInput, match="no trial 99"):
+        look(session, [99])
+    with pytest.raises(BadInput, match="has no hold-out"):
+        look(session_of(validation={"blocks": 1}), [0])
+
+
+def test_a_permutation_is_the_sweep_on_permuted_bars(session: Session) -> None:
+    work = Permuted(session.resolved, tuple(session.loaded(d) for d in range(2)))
+    one = permute(session, 3, seed=5, processes=1)
+    two = permute(session, 3, seed=5, processes=2)
+    assert one == two
+    assert one["scores"] == [work.best(seed) for seed in (5, 6, 7)]
+    as_good = sum(s >= session.ledger.summary.best[0][0] for s in one["scores"])
+    assert (one["at_least_as_good"], one["p_value"]) == (as_good, (1 + as_good) / 4)
+    told = verdict(session)
+    assert told is not None
+    assert "of 3 searches on permuted bars" in lines(told)["permutations"]
+    assert told["checks"][2]["decides"]
+
+
+def test_a_verdict_without_the_strategy_says_so(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any) -> Any:
+        raise BadInput("the strategy is not installed here.")
+
+    monkeypatch.setattr("grid.session.reopen", gone)
+    told = verdict(Session(session.folder), 0)
+    assert told is not None
+    assert told["simulated"] == "the strategy is not installed here."
+    assert "cannot be run again here" in lines(told)["data snooping"]
+    assert told["luck"]["deflated_sharpe"] < 1
+
+
+def test_nobody_to_judge() -> None:
+    assert verdict(session_of(objective={"require": ["total_trades >= 100000"]})) is None
+
+
+def test_words() -> None:
+    yes, no = ({"passed": p, "decides": True} for p in (True, False))
+    beside = {"passed": False, "decides": False}
+    assert headline([yes, yes, beside, yes, yes]) == "skill"
+    assert headline([no, yes, beside, yes, yes]) == "unproven"
+    assert headline([no, no, beside, yes, yes]) == "luck"
+
+
+def test_changed_bars_are_refused(tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(REPOSITORY / "data" / "IBM", tmp_path / "data" / "IBM")
+    data = {"store": str(tmp_path / "data"), "symbols": ["IBM"], "timeframes": ["1D"], "start": "2010-01-01"}
+    session = session_of(data=data)
+    (tmp_path / "data" / "IBM" / "1D" / "2011.parquet").unlink()
+    told = verdict(Session(session.folder))
+    assert told is not None
+    assert "no longer those of session" in told["simulated"]
