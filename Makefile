@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo test test-slow lint format bench chaos fuzz soak simulate requirements system-packages deploy-tools sbom clean help
+.PHONY: demo test test-slow lint format bench chaos fuzz soak simulate e2e requirements system-packages deploy-tools sbom clean help
 
 help:              ## show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -68,6 +68,9 @@ soak: .venv/dev      ## a long sweep on Ray; fails when memory grows (MINUTES=20
 
 simulate: .venv/dev  ## 1,000 nodes of 64 cores on paper, and rewrite docs/scale.md
 	$(BIN)/python -m tests.chaos.simulate
+
+e2e: .venv/deploy system-packages  ## S3, Redis, Prometheus and a Ray of three nodes behind a token, and a sweep on them
+	$(BIN)/python -m pytest -m slow tests/e2e/test_whole.py
 
 PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
