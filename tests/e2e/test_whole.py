@@ -5,9 +5,7 @@
 
 import contextlib
 import json
-import os
 import secrets
-import shutil
 import subprocess
 import tempfile
 import time
@@ -25,7 +23,7 @@ from grid.session import Session
 from grid.sweep import run
 from grid.telemetry import TABLE
 from tests.deploy.test_monitoring import RAYS, expressions
-from tests.deploy.tools import DEPLOY
+from tests.deploy.tools import DEPLOY, tool
 from tests.e2e.cluster import PATIENCE_S, Cluster, free_port
 from tests.e2e.sweeps import small
 from tests.e2e.test_cluster import HELPER, MODULE
@@ -67,14 +65,9 @@ class Whole(Cluster):
 @contextlib.contextmanager
 def control_plane(folder: Path, password: str) -> Iterator[str]:
     """Debian's redis-server, which speaks what Valkey speaks; its address."""
-    program = shutil.which("redis-server")
-    if program is None:
-        if os.environ.get("GRID_REQUIRE_SYSTEM_PACKAGES"):
-            pytest.fail("redis-server is required here and missing: make system-packages")
-        pytest.skip("needs the program redis-server: make system-packages")
     port, settings = free_port(), folder / "redis.conf"
     settings.write_text(f"bind 127.0.0.1\nport {port}\ndir {folder}\nrequirepass {password}\nappendonly yes\n")
-    server = subprocess.Popen([program, settings], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen([tool("redis-server"), settings], stdout=subprocess.DEVNULL)
     try:
         yield f"127.0.0.1:{port}"
     finally:
