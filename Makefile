@@ -4,11 +4,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo test test-slow lint format bench bench-peers chaos fuzz soak simulate requirements system-packages
+.PHONY: demo test test-slow lint format bench bench-peers chaos fuzz soak simulate e2e requirements system-packages
 .PHONY: deploy-tools sbom clean help
 
 help:              ## show the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 .venv/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -81,6 +81,9 @@ PEERS := .venv-peers/bin/python
 
 bench-peers: .venv-peers/made  ## the same sweep in vectorbt and backtesting.py, in a venv of its own (minutes)
 	$(PEERS) -m tests.benchmarks.peers
+
+e2e: .venv/deploy system-packages  ## S3, Redis, Prometheus and a Ray of three nodes behind a token, and a sweep on them
+	$(BIN)/python -m pytest -m slow tests/e2e/test_whole.py
 
 PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
