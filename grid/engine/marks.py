@@ -35,22 +35,19 @@ from grid.engine.accounts import (
     SUM_EQUITY,
     UNITS,
 )
-from grid.engine.lanes import close_range, held_sums
-from grid.engine.tables import between
+from grid.engine.lanes import held_sums
 
-QUIET = 1e-12  # mean square return below which the rounding of the equity would show in its returns
 NEARLY = 1.0 - 1e-12  # a fall this near to the deepest is looked at exactly
 
 
 @njit(**INLINE)
-def mark_held(a, market, start, stop, edges, blocks, rules, curve):
+def mark_held(a, close, start, stop, edges, blocks, rules, curve):
     """Mark the closes [start, stop) in a position; returns `stop`, or the bar whose close ruined the account."""
-    close, sums = market
     bar = start
     while bar < stop:
         advance_block(a, bar, edges)
         until = min(stop, edges[np.int64(a[BLOCK]) + 1])
-        marked = mark_part(a, close, sums, bar, until, blocks, rules)
+        marked = mark_part(a, close, bar, until, blocks, rules)
         if curve.shape[0] > 0:
             for t in range(bar, marked):
                 curve[t] = a[CASH] + a[UNITS] * close[t]
@@ -63,59 +60,24 @@ def mark_held(a, market, start, stop, edges, blocks, rules, curve):
 
 
 @njit(**INLINE)
-def mark_part(a, close, sums, start, stop, blocks, rules):
-    """Mark closes within one block, by the quickest way there is for them."""
-    added, most, least = False, 0.0, 0.0
-    if rules.fast_path and sums.shape[0] > 0 and a[CASH] == 0.0:
-        added, most, least = add_sums(a, close, sums, start, stop, blocks, rules)
-    if rules.fast_path and not added:
-        added, most, least = add_lanes(a, close, start, stop, blocks, rules)
-    if not added:
-        return mark_each(a, close, start, stop, blocks, rules)
-    a[EQUITY] = a[CASH] + a[UNITS] * close[stop - 1]
-    follow_equity(a, close, start, stop, most, least)
-    return stop
-
-
-@njit(**INLINE)
-def add_sums(a, close, sums, start, stop, blocks, rules):
-    """Where the equity is so many units and no cash, its returns are those of closes: whether, and its range."""
-    units, before = a[UNITS], a[EQUITY]
-    most, least = close_range(close, (start, stop))
-    most, least = units * most, units * least
-    now, then = units * close[start], start + 1
-    squares = between(sums, 1, then, stop)
-    if not least > RUINED * rules.cash or 0.0 < squares < QUIET * (stop - then):
-        return False, most, least
-    r = now / before - 1.0
-    r2 = r * r
-    below = min(r - rules.risk_free_per_bar, 0.0)
-    block = np.int64(a[BLOCK])
-    blocks[0, block] += r + between(sums, 0, then, stop)
-    blocks[1, block] += r2 + squares
-    a[SUM3] += r2 * r + between(sums, 2, then, stop)
-    a[SUM4] += r2 * r2 + between(sums, 3, then, stop)
-    a[DOWNSIDE] += below * below + between(sums, 4, then, stop)
-    a[SUM_EQUITY] += now + units * between(sums, 5, then, stop)
-    return True, most, least
-
-
-@njit(**INLINE)
-def add_lanes(a, close, start, stop, blocks, rules):
-    """The same for any position; not where the account is near ruin."""
-    account = (a[CASH], a[UNITS], a[EQUITY])
-    free = rules.risk_free_per_bar
-    sum1, sum2, sum3, sum4, downside, sum_equity, most, least = held_sums(close, (start, stop), account, free)
-    if not least > RUINED * rules.cash:
-        return False, most, least
-    block = np.int64(a[BLOCK])
-    blocks[0, block] += sum1
-    blocks[1, block] += sum2
-    a[SUM3] += sum3
-    a[SUM4] += sum4
-    a[DOWNSIDE] += downside
-    a[SUM_EQUITY] += sum_equity
-    return True, most, least
+def mark_part(a, close, start, stop, blocks, rules):
+    """Mark closes within one block: eight at a time, but not where the account is near ruin."""
+    if rules.fast_path:
+        account = (a[CASH], a[UNITS], a[EQUITY])
+        free = rules.risk_free_per_bar
+        sum1, sum2, sum3, sum4, downside, sum_equity, most, least = held_sums(close, (start, stop), account, free)
+        if least > RUINED * rules.cash:
+            block = np.int64(a[BLOCK])
+            blocks[0, block] += sum1
+            blocks[1, block] += sum2
+            a[SUM3] += sum3
+            a[SUM4] += sum4
+            a[DOWNSIDE] += downside
+            a[SUM_EQUITY] += sum_equity
+            a[EQUITY] = a[CASH] + a[UNITS] * close[stop - 1]
+            follow_equity(a, close, start, stop, most, least)
+            return stop
+    return mark_each(a, close, start, stop, blocks, rules)
 
 
 @njit(**INLINE)
