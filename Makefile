@@ -38,7 +38,8 @@ demo: .venv/run    ## a real sweep on a local Ray, from nothing
 	@$(BIN)/grid run examples/demo.yaml --executor ray
 
 test: .venv/dev    ## every test that is not slow
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and not ray and not s3" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow and (ray or s3)"
 
 test-slow: .venv/dev  ## the long versions: more random input, longer runs
 	$(BIN)/python -m pytest -m slow

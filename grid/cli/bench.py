@@ -21,7 +21,10 @@ Seconds = Annotated[float, typer.Option(help="How long each figure is measured."
 
 
 def bench(file: File = None, seconds: Seconds = 1.0, as_json: Json = False) -> None:
-    """Measure this machine: ns per bar, trials a second, how well its CPUs work together; and estimate a sweep."""
+    """How fast this machine is.
+
+    Nanoseconds per bar, trials a second, how well its CPUs work together; and what a sweep will take.
+    """
     expected = None
     if file is not None:
         resolved = resolve(load_sweep(file))

@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 from grid.engine import kernel
 from grid.engine.execution import Execution, rules
 from grid.engine.metrics import METRICS
-from grid.engine.tables import ROW, sums_of
 from grid.errors import BadInput
 from strategies import Bars, SignalError, Signals, Strategy
-from strategies.cache import frozen
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 NO_TRADES = np.empty((0, kernel.TRADE_COLUMNS))
 NO_CURVE = np.empty(0)
-NO_SUMS = frozen(np.empty((0, ROW)))
 RULES_KEPT = 1_000
 TRADE_NAMES = (
     "units",
@@ -51,7 +48,6 @@ class Engine:
         self._prices = (bars.open, bars.high, bars.low, bars.close)
         _check_finite(bars)
         self._masks = np.zeros((4, (n + 63) // 64), np.uint64)
-        self._sums = self._table()
         self._taken: list[Any] = [None] * 4
         self._traded = {"long": (0, 1), "short": (2, 3), "both": (0, 1, 2, 3)}[execution.side]
         self._rules: dict[tuple[Any, ...], Floats] = {}
@@ -77,15 +73,8 @@ class Engine:
         wanted = signals.normalised(len(self.bars))
         self._take_masks(wanted)
         numbers, masks = self._rules_of(wanted), self._masks
-        recorded = kernel.simulate(self._prices, self._sums, masks, self.edges, numbers, row, blocks, trades, curve)
+        recorded = kernel.simulate(self._prices, masks, self.edges, numbers, row, blocks, trades, curve)
         return int(recorded)
-
-    def _table(self) -> Floats:
-        """Sums for positions that are all units and no cash; none where there can be no such position."""
-        if not self.execution.fast_path or self.execution.size != 1.0 or self.execution.side == "short":
-            return NO_SUMS
-        free = self.execution.risk_free / self.bars.periods_per_year
-        return self.bars.cached(("engine", "sums", free), lambda: sums_of(self.bars.close, free))
 
     def _take_masks(self, signals: Signals) -> None:
         """Copy the masks of the sides that are traded, but for those that are there: a mask never changes."""

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from grid.engine import accounts, execution, fills, lanes, marks, summary, tables
+from grid.engine import accounts, execution, fills, lanes, marks, summary
 from grid.engine.accounts import (
     ACCOUNTS,
     BEST,
@@ -60,13 +60,13 @@ __all__ = ["REASONS", "TRADE_COLUMNS", "simulate"]
 def _sources() -> int:
     """A number made of the files that `simulate` is compiled from."""
     digest = hashlib.sha256()
-    for module in (accounts, execution, fills, lanes, marks, summary, tables):
+    for module in (accounts, execution, fills, lanes, marks, summary):
         digest.update(Path(str(module.__file__)).read_bytes())
     return int.from_bytes(digest.digest()[:7])
 
 
 @njit(**INLINE)
-def hold_position(a, prices, market, masks, decision, direction, entry_bar, edges, blocks, rules, trades, curve):
+def hold_position(a, prices, close, masks, decision, direction, entry_bar, edges, blocks, rules, trades, curve):
     """Carry one position to its end: (exit bar or n, next deciding bar, direction that follows at once or 0)."""
     n = prices[CLOSES].shape[0]
     exit_bar, reason, decided = planned_exit(masks, decision, direction, entry_bar, n, rules)
@@ -82,7 +82,7 @@ def hold_position(a, prices, market, masks, decision, direction, entry_bar, edge
         hit, level, why = find_stop(prices, (first, last), direction, (base, a[ENTRY_PRICE]), rules)
         if why != OPEN:
             exit_bar, price, reason = hit, level, why
-    marked = mark_held(a, market, entry_bar, exit_bar, edges, blocks, rules, curve)
+    marked = mark_held(a, close, entry_bar, exit_bar, edges, blocks, rules, curve)
     if marked < exit_bar:
         exit_bar, price, reason = marked, prices[CLOSES][marked], RUIN
     if exit_bar >= n:
@@ -128,7 +128,7 @@ def rules_of(x):
 
 
 @njit(**INLINE)
-def run_trial(prices, sums, masks, edges, numbers, row, blocks, trades, curve):
+def run_trial(prices, masks, edges, numbers, row, blocks, trades, curve):
     """See `simulate`."""
     n = prices[CLOSES].shape[0]
     close = prices[CLOSES]
@@ -155,7 +155,7 @@ def run_trial(prices, sums, masks, edges, numbers, row, blocks, trades, curve):
         follow = 0
         if buy_or_sell(a, direction, price, bar, rules):
             unmarked, decision, follow = hold_position(
-                a, prices, (close, sums), masks, decision, direction, bar, edges, blocks, rules, trades, curve
+                a, prices, close, masks, decision, direction, bar, edges, blocks, rules, trades, curve
             )
         else:
             decision += 1
@@ -175,17 +175,17 @@ def _compiled(sources: int) -> Any:
     """
 
     @njit(cache=True, **OPTIONS)
-    def simulate(prices, sums, masks, edges, numbers, row, blocks, trades, curve):
+    def simulate(prices, masks, edges, numbers, row, blocks, trades, curve):
         """Backtest one trial; returns the number of trades recorded.
 
-        prices: open, high, low and close, float64[n] each. sums: of tables.py, or no row. masks:
+        prices: open, high, low and close, float64[n] each. masks:
         uint64[4, words] entries, exits, short entries, short exits, little bit order, no bit beyond n; rows of a side
         that is not traded are not read. edges: int64[S + 1] row numbers, from 0 to n. numbers: the Rules, as floats.
         Written: row float64[len(METRICS)]; blocks float64[3, S] (sum of r, sum of r^2, closed trades); trades
         float64[k, TRADE_COLUMNS], the first k trades, the open one last; curve float64[n] (or [0]), the equity.
         """
         _ = sources
-        return run_trial(prices, sums, masks, edges, numbers, row, blocks, trades, curve)
+        return run_trial(prices, masks, edges, numbers, row, blocks, trades, curve)
 
     return simulate
 

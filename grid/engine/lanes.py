@@ -117,28 +117,6 @@ def _held_sums(typingctx: Any, close: Any, bars: Any, account: Any, free: Any) -
 
 
 @intrinsic
-def _close_range(typingctx: Any, close: Any, bars: Any) -> Any:  # noqa: ARG001 -- numba's signature
-    """Largest and smallest close of bars = (start, stop)."""
-    if not isinstance(close, types.Array):
-        return None
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        start, stop = cgutils.unpack_tuple(builder, args[1])
-        slots = [cgutils.alloca_once_value(builder, _constant(value)) for value in STARTS[6:]]
-        numbers = ir.Constant(ir.VectorType(INDEX, LANES), list(range(LANES)))
-        with cgutils.for_range_slice(builder, start, stop, ir.Constant(INDEX, LANES), INDEX) as (i, _):
-            inside = builder.icmp_signed("<", numbers, _spread_index(builder, builder.sub(stop, i)))
-            for slot, empty, join in zip(slots, STARTS[6:], JOINS[6:], strict=True):
-                value = _load(builder, data, i, inside, _constant(empty))
-                builder.store(join(builder, builder.load(slot), value), slot)
-        folded = [_folded(builder, builder.load(slot), join) for slot, join in zip(slots, JOINS[6:], strict=True)]
-        return context.make_tuple(builder, signature.return_type, folded)
-
-    return types.UniTuple(types.float64, 2)(close, types.UniTuple(types.int64, 2)), generate
-
-
-@intrinsic
 def _scratch(typingctx: Any, size: Any) -> Any:  # noqa: ARG001 -- numba's signature
     """float64[size] on the stack, all 0, for as long as the caller runs; `size` is a literal.
 
@@ -165,5 +143,4 @@ def _scratch(typingctx: Any, size: Any) -> Any:  # noqa: ARG001 -- numba's signa
 
 
 held_sums: Any = _held_sums  # numba binds the first argument itself
-close_range: Any = _close_range
 scratch: Any = _scratch

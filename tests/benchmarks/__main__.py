@@ -37,7 +37,7 @@ def main() -> None:
             "",
             "## One process",
             "",
-            "35,040 hourly bars, CPU time, through `Strategy.signals`, all metrics and 16 blocks, indicators warm; "
+            "CPU time, through `Strategy.signals`, all metrics and 16 blocks, indicators warm; "
             "median of 5 rounds over 100 points.",
             "",
             *cost,

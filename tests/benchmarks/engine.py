@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,13 @@ from strategies.volume_zone_breakout import VolumeZoneBreakout
 from .made import store_bars
 
 BLOCKS, ROUNDS = 16, 5
+COSTS: dict[str, Any] = {"fee": 0.0005, "slippage": 0.0002}
+MODELS = {
+    "long, all-in": Execution(**COSTS),
+    "both sides, half": Execution(**COSTS, side="both", size=0.5),
+    "stop 5 %, target 10 %": Execution(**COSTS, stop_loss=0.05, take_profit=0.1),
+    "trailing stop 5 %": Execution(**COSTS, trailing_stop=0.05),
+}
 
 
 def strategies() -> dict[str, list[Strategy]]:
@@ -70,17 +78,22 @@ def _cpu_seconds(work: Callable[[], None]) -> float:
 
 def table(folder: Path) -> list[str]:
     """Markdown rows."""
-    store_bars(folder / "data", "1H", 35_040)
-    bars = load_bars("MADE", "1H", str(folder / "data"))
-    plain = Execution(fee=0.0005, slippage=0.0002)
-    models = {
-        "long, all-in": plain,
-        "both sides, half": Execution(fee=0.0005, slippage=0.0002, side="both", size=0.5),
-        "stop 5 %, target 10 %": Execution(fee=0.0005, slippage=0.0002, stop_loss=0.05, take_profit=0.1),
-    }
-    lines = ["| strategy | execution | ns per bar and trial | trades a trial | trials/s |", "|---|---|---|---|---|"]
+    lines = ["| strategy | bars | execution | ns per bar and trial | trades a trial | us a trial |"]
+    lines.append("|---|---|---|---|---|---|")
+    hours, days, minutes = (made(folder, *kind) for kind in (("1H", 35_040), ("1D", 3_650), ("1m", 525_600)))
     for name, points in strategies().items():
-        for label, model in models.items() if name == "sma_cross" else [("long, all-in", plain)]:
-            ns, trades = cost(bars, points, model)
-            lines.append(f"| {name} | {label} | {ns:.2f} | {trades:.0f} | {1e9 / ns / len(bars):,.0f} |")
+        lines += [_line(name, hours, points, label) for label in MODELS]
+    for bars in (days, minutes):
+        some = strategies()["sma_cross"][:: 1 if bars is days else 10]
+        lines.append(_line("sma_cross", bars, some, "long, all-in"))
     return lines
+
+
+def made(folder: Path, timeframe: str, count: int) -> Bars:
+    store_bars(folder / "data", timeframe, count)
+    return load_bars("MADE", timeframe, str(folder / "data"))
+
+
+def _line(name: str, bars: Bars, points: list[Strategy], label: str) -> str:
+    ns, trades = cost(bars, points, MODELS[label])
+    return f"| {name} | {len(bars):,} | {label} | {ns:.2f} | {trades:.0f} | {ns * len(bars) / 1e3:,.1f} |"

@@ -1,9 +1,13 @@
 """The fast path is another way to the same numbers: a random sample of a sweep's trials through the plain loop."""
 
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
-from grid.engine import Engine, Execution
+from grid.engine import METRICS, Engine, Execution
+from strategies import Bars
 from strategies.check import sample_bars
 from strategies.donchian_breakout import DonchianBreakout
 from strategies.sma_cross import SmaCross
@@ -41,3 +45,21 @@ def test_one_in_a_hundred_trials_through_the_plain_loop(settings: dict[str, obje
         assert got.trade_rows.tobytes() == want.trade_rows.tobytes(), point
         assert list(differences_of_metrics(got.metrics, want.metrics, want.curve, execution.cash)) == [], point
         np.testing.assert_allclose(got.blocks, want.blocks, rtol=1e-9, atol=1e-13, err_msg=str(point))
+
+
+def rows_of(bars: Bars, some: list[SmaCross | DonchianBreakout | VolumeZoneBreakout]) -> dict[str, bytes]:
+    """Metrics and blocks of each point, as bytes, from an engine of its own."""
+    engine = Engine(bars, Execution(side="both"), np.linspace(0, len(bars), 17).astype(np.int64))
+    row, blocks, found = np.empty(len(METRICS)), np.empty((3, 16)), {}
+    for point in some:
+        engine.evaluate(point.signals(bars), row, blocks)
+        found[repr(point)] = row.tobytes() + blocks.tobytes()
+    return found
+
+
+def test_order_cache_and_threads_change_no_bit() -> None:
+    bars, some = sample_bars(3_000), points()[::100]
+    expected = rows_of(bars, some)
+    assert rows_of(dataclasses.replace(bars, cache_bytes=0), some[::-1]) == expected
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(rows_of, [bars] * 2, [some, some[::-1]])) == [expected] * 2
