@@ -1,17 +1,22 @@
 """`grid doctor`: whether this machine can run sweeps, and what to do where it cannot."""
 
 import os
+import platform
 import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from grid.addresses import jobs_address
+from grid.auth import use_token
+from grid.checkup import SHARED_MEMORY, Check, authentication, judged
+from grid.cli.options import TokenFile
 from grid.cli.output import emit
 from grid.partition import missing_settings
 from grid.resolve import versions
@@ -23,26 +28,30 @@ CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # noqa: S108 - Ray's own
 """Where `ray start` says that this machine belongs to a cluster."""
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at: `ok`, what was found, and what to do when it is not ok."""
-
-    name: str
-    ok: bool
-    found: str
-    remedy: str = ""
-
-
 def doctor(
     data: Annotated[str, typer.Option(help="The store of bars.", metavar="PATH", envvar="DATA_ROOT")] = "data",
     results: Annotated[str, typer.Option(help="The results store.", metavar="PATH")] = "results",
+    address: Annotated[
+        str | None, typer.Option(help="Check a cluster instead, by its Dashboard (http://HOST:8265).", metavar="URL")
+    ] = None,
+    token_file: TokenFile = None,  # noqa: ARG001 - its callback does the work
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")] = False,
 ) -> None:
-    """Check this machine and its stores.
+    """Check this machine and its stores, or a cluster.
 
-    Python, packages, memory, disk, bars and results; each fault comes with its remedy.
+    Python, packages, memory, disk, bars and results; each fault comes with its remedy. Of a cluster every node is
+    asked: tokens, versions, object stores, threads, cut links, clocks, and the stores that are named, if nodes can
+    reach them.
     """
-    checks = [
+    checks = _here(data, results) if address is None else _there(jobs_address(address), data, results)
+    payload = [{**asdict(c), "remedy": None if c.ok else c.remedy} for c in checks]
+    emit(payload, as_json, lambda console: _render(console, checks))
+    if not all(c.ok for c in checks):
+        raise typer.Exit(2)
+
+
+def _here(data: str, results: str) -> list[Check]:
+    return [
         _python(),
         *_packages(),
         _shared_memory(),
@@ -51,10 +60,16 @@ def doctor(
         _data(data),
         _results(results),
     ]
-    payload = [{**asdict(c), "remedy": None if c.ok else c.remedy} for c in checks]
-    emit(payload, as_json, lambda console: _render(console, checks))
-    if not all(c.ok for c in checks):
-        raise typer.Exit(2)
+
+
+def _there(address: str, data: str, results: str) -> list[Check]:
+    """Of a cluster. A store in a folder of this machine is none that its nodes reach."""
+    tokens = authentication(address)
+    use_token()
+    from grid.cluster.checkup import ask
+
+    found = ask(address, *(uri if "://" in uri or uri.startswith("/") else None for uri in (data, results)))
+    return [tokens, *judged(found, {"python": platform.python_version(), **versions()})]
 
 
 def _python() -> Check:
@@ -69,7 +84,7 @@ def _packages() -> list[Check]:
 
 
 def _shared_memory() -> Check:
-    folder = Path("/dev/shm")  # noqa: S108 - where Ray keeps its object store on Linux
+    folder = SHARED_MEMORY
     if not folder.is_dir():
         return Check("shared memory", True, "this system has no /dev/shm")
     free = shutil.disk_usage(folder).free

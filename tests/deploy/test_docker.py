@@ -1,8 +1,10 @@
 """deploy/docker/: hadolint and shellcheck, what the image is made of, and that no node starts without a token."""
 
+import json
 import re
 import subprocess
 from fnmatch import fnmatch
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -128,3 +130,14 @@ def test_every_option_it_gives_to_ray_exists():
     used = set(re.findall(r"(--[a-z-]+)=?", ENTRYPOINT.read_text()))
     assert len(used) > 8
     assert used <= known
+
+
+def test_the_bill_of_materials_is_that_of_the_pins(tmp_path: Path):
+    """What `make sbom` runs."""
+    command = re.search(r"cyclonedx-py (.*) --output-file", (REPOSITORY / "Makefile").read_text())
+    assert command
+    checked("cyclonedx-py", *command[1].split(), "--output-file", tmp_path / "sbom.json", PYTHONWARNINGS="ignore")
+    parts = {p["name"]: p for p in json.loads((tmp_path / "sbom.json").read_text())["components"]}
+    pins = dict(re.findall(r"^([\w.-]+)==([\w.+-]+)", (REPOSITORY / "requirements/run.txt").read_text(), re.MULTILINE))
+    assert {name: part["version"] for name, part in parts.items()} == pins
+    assert pins["ray"] == version("ray")

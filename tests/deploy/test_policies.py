@@ -1,12 +1,21 @@
 """deploy/aws/: no wildcard where it matters, and what the roles may do is what a sweep needs and no more."""
 
+import random
 import re
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
+import grid
+from storage.errors import StorageError
+from storage.providers import provider_for
+from tests.conftest import REPOSITORY
 from tests.deploy.policies import allowed, listed, statements
 from tests.deploy.tools import DEPLOY
+from tests.e2e.sweeps import small
+from tests.services.fault_proxy import Fault, fault_proxy
+from tests.services.seaweed import Seaweed
 
 AWS = DEPLOY / "aws"
 BUCKET = "arn:aws:s3:::MY-BUCKET"
@@ -93,3 +102,55 @@ def test_the_endpoint_lets_through_what_the_roles_need():
         for action in listed(statement["Action"]):
             for resource in listed(statement["Resource"]):
                 assert allowed(action, resource, endpoint), (action, resource)
+
+
+class Iam(Fault):
+    """Refuses what the worker's policies do not allow, as AWS would; `refused` remembers it."""
+
+    def __init__(self) -> None:
+        super().__init__(action="status", status=403, code="AccessDenied")
+        self.refused: list[tuple[str, str]] = []
+
+    def takes(self, request: web.Request, chance: random.Random) -> bool:  # noqa: ARG002 - the proxy's signature
+        _, _, key = request.path.lstrip("/").partition("/")
+        context = dict(TLS)
+        if request.method == "GET" and "list-type" in request.query:
+            action, resource = "s3:ListBucket", BUCKET
+            context["s3:prefix"] = request.query.get("prefix", "")
+        else:
+            verbs = {"GET": "GetObject", "HEAD": "GetObject", "PUT": "PutObject", "DELETE": "DeleteObject"}
+            action, resource = f"s3:{verbs[request.method]}", f"{BUCKET}/{key}"
+        if "If-None-Match" in request.headers:
+            context["s3:if-none-match"] = request.headers["If-None-Match"]
+        if allowed(action, resource, WORKER, **context):
+            return False
+        self.refused.append((action, key))
+        return True
+
+
+@pytest.mark.s3
+def test_a_sweep_runs_with_these_rights_and_no_others(s3: Seaweed, bucket: str, tmp_path: Path):
+    """The policies stand between a real store and the grid; only the deletion of its own probe is refused."""
+    for file in sorted((REPOSITORY / "data").glob("*/1D/*.parquet")):
+        name = file.relative_to(REPOSITORY / "data")
+        if name.parts[0] in ("AAPL", "IBM"):
+            s3.client().put_object(Bucket=bucket, Key=f"ohlcv/{name}", Body=file.read_bytes())
+    iam = Iam()
+    with fault_proxy(s3.url) as proxy:
+        proxy.faults = [iam]
+        stores = [f"s3://{bucket}/{part}?endpoint_url={proxy.url}" for part in ("ohlcv", "results")]
+        sweep = small(Path(stores[1]))
+        sweep |= {"data": {**sweep["data"], "store": stores[0]}, "results": {"store": stores[1], "keep_best": 3}}
+        session = grid.run(sweep, executor="serial")
+        rows = session.trials()
+        assert session.status == "done"
+        assert grid.Session.open(session.id, stores[1]).trials().equals(rows)
+        assert {(action, key.rpartition("/")[2][:7]) for action, key in iam.refused} <= {("s3:DeleteObject", ".probe-")}
+        assert iam.refused, "nothing was refused, so nothing was checked"
+        with pytest.raises(StorageError, match="right"):
+            provider_for(stores[0]).write("AAPL/1D/2024.parquet", b"forged")
+        with pytest.raises(StorageError, match="right"):
+            provider_for(stores[1]).write(f"{session.id}/commits/0000000000.json", b"{}")
+        with pytest.raises(StorageError, match="right"):
+            provider_for(stores[1]).delete("index.json")
+    assert rows.equals(grid.run(small(tmp_path / "alone"), executor="serial").trials())

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
-SYSTEM = {"promtool", "systemd-analyze"}
+SYSTEM = {"promtool", "redis-server", "systemd-analyze"}
 """These come with `make system-packages`, all others with `make deploy-tools`."""
 
 

@@ -142,6 +142,23 @@ def without_token(cluster: Cluster, *arguments: str) -> Outcome:
     return Outcome(ended.returncode, ended.stdout, ended.stderr)
 
 
+def test_a_doctor_sees_every_node(cluster: Cluster, s3: Seaweed, bars: str):
+    stores = [f"s3://{bars}/{name}?endpoint_url={s3.url}" for name in ("bars", "results-of-a-doctor")]
+    asked = ("doctor", "--address", cluster.url, "--data", stores[0], "--results", stores[1], "--json")
+    seen = cluster.grid(*asked)
+    found = {check["name"]: check for check in seen.json()}
+    fine = {name for name, check in found.items() if check["ok"]}
+    assert fine == {"authentication", "nodes", "head", "versions", "threads", "clocks", "data", "results"}, seen.out
+    assert found["nodes"]["found"] == "2 besides the head, 2 CPUs"
+    assert found["data"]["found"] == "reached from 2 nodes"
+    assert "only 0.1 GB" in found["object store"]["found"]
+    assert "8 settings missing" in found["cut links"]["found"]
+    assert "RAY_grpc_keepalive_time_ms=5000" in found["cut links"]["remedy"]
+    assert seen.code == 2
+    assert cluster.token.read_text() not in seen.out + seen.err
+    one_sentence(without_token(cluster, *asked), "asks for a token", "--token-file")
+
+
 def test_a_driver_without_the_right_token_is_told_and_writes_nothing(cluster: Cluster):
     (cluster.folder / "wrong").write_text(secrets.token_hex(32))
     (cluster.folder / "mine.yaml").write_text(yaml.safe_dump(small(cluster.folder / "refused")))

@@ -1,0 +1,178 @@
+"""All parts at once, as `deploy/` puts them together: S3, what speaks as Valkey does, Ray, Prometheus, the grid.
+
+`make e2e` runs it. Prometheus has the configuration and rules of deploy/monitoring/, with the addresses of the test.
+"""
+
+import contextlib
+import json
+import secrets
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from grid.partition import CLUSTER_SETTINGS
+from grid.session import Session
+from grid.sweep import run
+from grid.telemetry import TABLE
+from tests.deploy.test_monitoring import RAYS, expressions
+from tests.deploy.tools import DEPLOY, tool
+from tests.e2e.cluster import PATIENCE_S, Cluster, free_port
+from tests.e2e.sweeps import small
+from tests.e2e.test_cluster import HELPER, MODULE
+from tests.rows import digest
+from tests.services.prometheus import asked, found, value_of
+from tests.services.seaweed import Seaweed
+
+pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.slow]
+
+MONITORING = DEPLOY / "monitoring"
+SPACE = {"fast": {"range": [2, 40, 1]}, "slow": {"range": [5, 100, 1]}}
+NEED_AN_AUTOSCALER = {"ray_cluster_failed_nodes", "ray_cluster_pending_nodes"}
+
+
+@dataclass
+class Whole(Cluster):
+    """A cluster whose head keeps its state in `control`, with the settings that deploy/ gives to nodes."""
+
+    control: str = ""
+    password: str = ""
+    metrics: int = 0
+
+    def environment(self, token: Path | None) -> dict[str, str]:
+        return {**super().environment(token), **CLUSTER_SETTINGS, "NUMBA_NUM_THREADS": "1"}
+
+    def _start(self, *options: str) -> None:
+        if "--head" not in options:
+            super()._start(*options)
+            return
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self, "environment", self._of_the_head)
+            super()._start(*options, f"--redis-password={self.password}", f"--metrics-export-port={self.metrics}")
+
+    def _of_the_head(self, token: Path | None) -> dict[str, str]:
+        mine = {"RAY_REDIS_ADDRESS": self.control, "RAY_external_storage_namespace": "whole"}
+        return {**Whole.environment(self, token), **mine}
+
+
+@contextlib.contextmanager
+def control_plane(folder: Path, password: str) -> Iterator[str]:
+    """Debian's redis-server, which speaks what Valkey speaks; its address."""
+    port, settings = free_port(), folder / "redis.conf"
+    settings.write_text(f"bind 127.0.0.1\nport {port}\ndir {folder}\nrequirepass {password}\nappendonly yes\n")
+    server = subprocess.Popen([tool("redis-server"), settings], stdout=subprocess.DEVNULL)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait(10)
+
+
+@contextlib.contextmanager
+def watching(cluster: Whole, folder: Path) -> Iterator[str]:
+    """A Prometheus with what deploy/monitoring/ gives it, but for addresses and patience; its own address."""
+    config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
+    config["global"] = dict.fromkeys(("scrape_interval", "scrape_timeout", "evaluation_interval"), "2s")
+    config["rule_files"] = [str(MONITORING / "rules" / "grid.yml")]
+    jobs = {job["job_name"]: job for job in config["scrape_configs"]}
+    listed = jobs["ray"]["http_sd_configs"][0]
+    listed |= {"url": listed["url"].replace("http://ray-head:8265", cluster.url), "refresh_interval": "1s"}
+    listed["authorization"]["credentials_file"] = str(cluster.token)
+    assert jobs["ray-head"]["static_configs"][0]["targets"] == ["ray-head:8080"]
+    jobs["ray-head"]["static_configs"][0]["targets"] = [f"127.0.0.1:{cluster.metrics}"]
+    (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+    port = free_port()
+    options = [f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'series'}"]
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([found(), *options, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(PATIENCE_S)
+
+
+@pytest.fixture(scope="module")
+def whole(s3: Seaweed) -> Iterator[Whole]:  # noqa: ARG001 - its environment is that of the nodes
+    with tempfile.TemporaryDirectory(prefix="grid-", ignore_cleanup_errors=True) as name:  # sockets need short paths
+        folder = Path(name)
+        (folder / "token").write_text(secrets.token_hex(32))
+        password = secrets.token_hex(16)
+        with control_plane(folder, password) as address:
+            there = Whole(folder, folder / "token", control=address, password=password, metrics=free_port())
+            try:
+                there.start()
+                yield there
+            finally:
+                there.end()
+
+
+@pytest.fixture(scope="module")
+def sweep(whole: Whole, s3: Seaweed, bars: str) -> dict[str, Any]:
+    """Sent, and at it until it is released."""
+    (whole.folder / "mine_alone.py").write_text(MODULE)
+    (whole.folder / "helper_of_mine.py").write_text(HELPER.format(released=str(whole.folder / "released")))
+    spec = small(Path("unused"), strategy="mine_alone:Mine", space=SPACE, cluster={"price_per_cpu_hour": 3600.0})
+    spec["data"] = {**spec["data"], "store": f"s3://{bars}/bars?endpoint_url={s3.url}"}
+    spec["results"] = {**spec["results"], "store": f"s3://{bars}/whole?endpoint_url={s3.url}"}
+    (whole.folder / "sweep.yaml").write_text(yaml.safe_dump(spec, sort_keys=False))
+    sent = whole.grid("submit", "sweep.yaml", "--address", whole.url, "--session-id", "whole", "--detach", "--json")
+    assert sent.code == 0, sent.err
+    return spec
+
+
+def until_there(url: str, names: set[str]) -> None:
+    """Wait until Prometheus has read every one of these series."""
+    until = time.monotonic() + PATIENCE_S
+    while missing := {name for name in names if not asked(url, name)}:
+        assert time.monotonic() < until, f"never read: {sorted(missing)}"
+        time.sleep(1)
+
+
+def test_a_doctor_finds_nothing_but_the_small_object_store(whole: Whole, sweep: dict[str, Any]):
+    stores = ("--data", sweep["data"]["store"], "--results", sweep["results"]["store"])
+    seen = whole.grid("doctor", "--address", whole.url, *stores, "--json")
+    assert {check["name"] for check in seen.json() if not check["ok"]} == {"object store"}, seen.out
+
+
+@pytest.mark.usefixtures("sweep")
+def test_prometheus_reads_what_rules_and_dashboard_ask_for(whole: Whole, tmp_path: Path):
+    with watching(whole, tmp_path) as url:
+        assert value_of(url, 'ray_grid_trials_total{state="ok", strategy="mine_alone:Mine"}') > 0
+        assert value_of(url, 'up{job="ray-head"}') == 1
+        until_there(url, set(RAYS) - NEED_AN_AUTOSCALER)
+        never = {"grid_storage_retries_total", "grid_attempts_total", "grid_commit_seconds"}
+        until_there(url, {f"ray_{metric.name}" for metric in TABLE if metric.name not in never})
+        until_there(url, {'ray_grid_attempts_total{cause="first"}', "ray_grid_commit_seconds_bucket"})
+        answered = [expression for expression in expressions() if asked(url, expression)]
+        assert len(answered) > 15, "too few of the dashboard's charts have a line"
+        assert value_of(url, 'count(ray_node_cpu_count{RayNodeType="worker"})') == 2
+        with urllib.request.urlopen(f"{url}/api/v1/rules", timeout=5) as answer:  # noqa: S310
+            groups = json.loads(answer.read())["data"]["groups"]
+        rules = {rule["name"]: rule for group in groups for rule in group["rules"]}
+        assert len(rules) > 10
+        assert {name: rule["lastError"] for name, rule in rules.items() if rule.get("lastError")} == {}
+        firing = {alert["labels"]["alertname"] for rule in rules.values() for alert in rule["alerts"]}
+        assert not firing & {"RayHeadDown", "GridDriverSilent", "GridManyTrialsFail"}
+
+
+def test_the_rows_are_those_of_one_process(
+    whole: Whole, sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (whole.folder / "released").touch()
+    followed = whole.grid("logs", "whole", "--follow", "--address", whole.url, "--json")
+    assert followed.code == 0, followed.err
+    session = Session.open("whole", sweep["results"]["store"])
+    assert session.status == "done"
+    monkeypatch.syspath_prepend(str(whole.folder))
+    alone = run({**sweep, "results": {"store": str(tmp_path), "keep_best": 3}}, "serial")
+    assert digest(session.trials()) == digest(alone.trials())
+    assert whole.token.read_text() not in followed.out + followed.err
+    assert whole.password not in followed.out + followed.err
