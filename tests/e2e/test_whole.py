@@ -35,6 +35,13 @@ pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.slow]
 
 MONITORING = DEPLOY / "monitoring"
 SPACE = {"fast": {"range": [2, 40, 1]}, "slow": {"range": [5, 100, 1]}}
+PATIENT = {
+    **dict.fromkeys(CLUSTER_SETTINGS, "60000"),
+    "RAY_health_check_period_ms": "3000",
+    "RAY_health_check_timeout_ms": "10000",
+    "RAY_health_check_failure_threshold": "10",
+}
+"""The settings that nodes must have, at values that spare a node which gets no CPU for some seconds."""
 NEED_AN_AUTOSCALER = {"ray_cluster_failed_nodes", "ray_cluster_pending_nodes"}
 
 
@@ -47,7 +54,7 @@ class Whole(Cluster):
     metrics: int = 0
 
     def environment(self, token: Path | None) -> dict[str, str]:
-        return {**super().environment(token), **CLUSTER_SETTINGS, "NUMBA_NUM_THREADS": "1"}
+        return {**super().environment(token), **PATIENT, "NUMBA_NUM_THREADS": "1"}
 
     def _start(self, *options: str) -> None:
         if "--head" not in options:
@@ -153,7 +160,7 @@ def test_prometheus_reads_what_rules_and_dashboard_ask_for(whole: Whole, tmp_pat
         until_there(url, {'ray_grid_attempts_total{cause="first"}', "ray_grid_commit_seconds_bucket"})
         answered = [expression for expression in expressions() if asked(url, expression)]
         assert len(answered) > 15, "too few of the dashboard's charts have a line"
-        assert value_of(url, 'count(ray_node_cpu_count{RayNodeType="worker"})') == 2
+        assert value_of(url, 'count(ray_node_cpu_count{RayNodeType="worker"}) == 2') == 2
         with urllib.request.urlopen(f"{url}/api/v1/rules", timeout=5) as answer:  # noqa: S310
             groups = json.loads(answer.read())["data"]["groups"]
         rules = {rule["name"]: rule for group in groups for rule in group["rules"]}
