@@ -4,7 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
-.PHONY: demo test test-slow lint format bench chaos fuzz soak simulate e2e requirements system-packages deploy-tools sbom clean help
+.PHONY: demo test test-slow lint format bench bench-peers chaos fuzz soak simulate e2e requirements system-packages
+.PHONY: deploy-tools sbom clean help
 
 help:              ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -37,7 +38,7 @@ demo: .venv/run    ## a real sweep on a local Ray, from nothing
 	@$(BIN)/grid run examples/demo.yaml --executor ray
 
 test: .venv/dev    ## every test that is not slow
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: .venv/dev  ## the long versions: more random input, longer runs
 	$(BIN)/python -m pytest -m slow
@@ -69,6 +70,18 @@ soak: .venv/dev      ## a long sweep on Ray; fails when memory grows (MINUTES=20
 simulate: .venv/dev  ## 1,000 nodes of 64 cores on paper, and rewrite docs/scale.md
 	$(BIN)/python -m tests.chaos.simulate
 
+PEERS := .venv-peers/bin/python
+
+.venv-peers/made: requirements/peers.txt pyproject.toml
+	@$(PYTHON) -m venv .venv-peers
+	@$(PEERS) -m pip install --quiet --disable-pip-version-check --no-input --require-hashes \
+	  --requirement requirements/peers.txt
+	@$(PEERS) -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation --editable .
+	@touch $@
+
+bench-peers: .venv-peers/made  ## the same sweep in vectorbt and backtesting.py, in a venv of its own (minutes)
+	$(PEERS) -m tests.benchmarks.peers
+
 e2e: .venv/deploy system-packages  ## S3, Redis, Prometheus and a Ray of three nodes behind a token, and a sweep on them
 	$(BIN)/python -m pytest -m slow tests/e2e/test_whole.py
 
@@ -80,6 +93,8 @@ requirements: .venv/dev  ## resolve the pins again
 	$(PIN) --extra build --extra lint --extra test --constraint requirements/bench.txt pyproject.toml \
 	  --output-file requirements/dev.txt
 	$(PIN) --extra build --constraint requirements/bench.txt pyproject.toml --output-file requirements/run.txt
+	$(PIN) --extra build --extra peers --constraint requirements/bench.txt pyproject.toml \
+	  --output-file requirements/peers.txt
 
 system-packages:   ## install what tests use besides Python (Debian or Ubuntu, as root or with sudo)
 	@for p in prometheus redis-server systemd-analyze; do command -v $$p || missing=1; done >/dev/null; \
@@ -94,4 +109,4 @@ sbom: .venv/deploy ## write sbom.json, the packages of the image with versions a
 	@$(BIN)/cyclonedx-py requirements requirements/run.txt --pyproject pyproject.toml --output-file sbom.json
 
 clean:             ## remove what make made
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

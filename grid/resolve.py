@@ -72,14 +72,21 @@ class ResolvedSweep:
         """Read one dataset's bars up to the hold-out. Raises BadInput when there are none in the span."""
         key, data = self.datasets[dataset], self.sweep.data
         store = self.store()
-        table = store.read(key, data.start, datetime.fromtimestamp(-(-self.cut // 1_000_000_000), UTC))
-        table = table.slice(0, int(np.searchsorted(timestamps(table), self.cut)))
+        stop = self._stop(key)
+        table = store.read(key, data.start, datetime.fromtimestamp(-(-stop // 1_000_000_000), UTC))
+        table = table.slice(0, int(np.searchsorted(timestamps(table), stop)))
         if table.num_rows == 0:
             raise BadInput(_no_bar(store.describe(key), data.start, self.cut))
         calendar = _calendar(store, key, table, data.calendar)
         bars = bars_of(table, key, calendar)
         edges = bars_per_block(bars.timestamp, self.edges)
         return LoadedBars(bars, edges, fingerprint(table, calendar), dict(store.served))
+
+    def _stop(self, key: DatasetKey) -> int:
+        """Bars that open from here on are left out: before a hold-out all that end after it has begun."""
+        end = self.sweep.data.end
+        held_out = end is not None and self.cut < nanoseconds(end)
+        return self.cut - seconds_of(key.timeframe) * 1_000_000_000 + 1 if held_out else self.cut
 
     def load_same(self, dataset: int, wanted: str) -> "LoadedBars":
         """`load`, of bars with that fingerprint. Raises BadData for others: rows of both must not be mixed."""

@@ -60,14 +60,16 @@ def higher_bars(bars: Bars, timeframe: str) -> HigherBars:
     offset = MONDAY_NS if length > SECONDS["D"] * NS else 0
     opens = (bars.timestamp - offset) // length * length + offset
     first = np.flatnonzero(np.diff(opens, prepend=opens[:1] - 1))
-    known = np.searchsorted(opens[first] + length, bars.timestamp + step, side="right") - 1
+    ended = np.searchsorted(opens[first] + length, bars.timestamp + step, side="right") - 1
+    whole = np.searchsorted(_last(first, len(bars)), np.arange(len(bars)), side="right") - 1  # where bars overlap
+    known = np.minimum(ended, whole)
     known.setflags(write=False)
     return HigherBars(_joined(bars, timeframe, opens[first], first), known)
 
 
 def _joined(bars: Bars, timeframe: str, opens: NDArray[np.int64], first: NDArray[np.int64]) -> Bars:
     """The coarser bars: first open, highest high, lowest low, last close, whole volume."""
-    last = np.append(first[1:], len(bars))[: len(first)] - 1
+    last = _last(first, len(bars))
     highs, lows, volumes = (
         join.reduceat(row, first) if len(first) else row
         for join, row in ((np.maximum, bars.high), (np.minimum, bars.low), (np.add, bars.volume))
@@ -83,6 +85,11 @@ def _joined(bars: Bars, timeframe: str, opens: NDArray[np.int64], first: NDArray
         close=bars.close[last],
         volume=volumes,
     )
+
+
+def _last(first: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """The last row of each bucket, of the first rows of all and the count of rows."""
+    return np.append(first[1:], count)[: len(first)] - 1
 
 
 def _nanoseconds(timeframe: str) -> int:

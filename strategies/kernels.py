@@ -59,15 +59,20 @@ def moving_mean(high, low, gaps, n):  # type: ignore[no-untyped-def]
     """Mean of the last n bars from their prefix sums, correctly rounded: a flat row is its own mean."""
     size = high.size - 1
     out = np.full(size, np.nan)
-    for i in range(n, size + 1):
-        a, b = high[i], high[i - n]
+    if n > size:
+        return out
+    # slices, so that no index can be negative and the loop becomes one over vectors
+    high_after, low_after, high_before, low_before = high[n:], low[n:], high[:-n], low[:-n]
+    means = out[n - 1 :]
+    for i in range(means.size):
+        a, b = high_after[i], high_before[i]
         total = a - b
         part = total - a
-        error = (a - (total - part)) - (b + part) + (low[i] - low[i - n])
+        error = (a - (total - part)) - (b + part) + (low_after[i] - low_before[i])
         whole = total + error
         rest = error - (whole - total)
         mean = whole / n
-        out[i - 1] = mean + (fma(-mean, np.float64(n), whole) + rest) / n
+        means[i] = mean + (fma(-mean, np.float64(n), whole) + rest) / n
     filled = 0
     for gap in gaps:
         for i in range(max(gap, filled), min(gap + n, size)):

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from grid import logs
-from grid.cli import data, doctor, inspect, jobs, run, storage, strategies, verdict, verify, watch
+from grid.cli import bench, data, doctor, inspect, jobs, run, storage, strategies, verdict, verify, watch
 from grid.cli.output import tell
 from grid.errors import BadInput, Refused
 from grid.resolve import ENGINE_VERSION
@@ -53,6 +53,7 @@ jobs.register(app)
 app.add_typer(strategies.strategies_app)
 app.add_typer(data.data_app)
 app.add_typer(storage.storage_app)
+app.command("bench")(bench.bench)
 app.command("doctor")(doctor.doctor)
 
 

@@ -37,7 +37,7 @@ from storage.errors import BadData
 from storage.providers import provider_for
 from storage.sessions import AT_ONCE, DAMAGED, INCOMPLETE, SessionFolder, SessionStore
 
-WithVerdict = Annotated[bool, typer.Option(help="Judge whether it is skill or luck.")]
+WithVerdict = Annotated[bool, typer.Option("--verdict/--no-verdict", help="Judge whether it is skill or luck.")]
 SHOWN = 50
 
 

@@ -28,6 +28,8 @@ from grid.session import Session
 from grid.spec import Sweep
 from grid.specfile import load_sweep
 from grid.telemetry import Telemetry
+from grid.verdict.verdict import luck
+from grid.verdict.words import luck_text
 from storage.errors import StorageError
 from strategies.errors import StrategyError
 
@@ -253,6 +255,10 @@ def _render_end(console: Console, session: Session) -> None:
         console.print(f"Next: grid resume {session.id}{at}", soft_wrap=True)
         return
     render_leaders(console, session, 10)
+    found = luck(session)
+    if found:
+        console.print(f"Luck: {luck_text(found)}. `grid show` has the verdict.", soft_wrap=False)
+        console.print()
     if facts["failed"]:
         console.print(f"{failure_text(session)}.", soft_wrap=True)
     console.print(f"{trials} in {facts['seconds']:.1f} s.")

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from grid.engine import accounts, fills, lanes, marks, summary, tables
+from grid.engine import accounts, execution, fills, lanes, marks, summary, tables
 from grid.engine.accounts import (
     ACCOUNTS,
     BEST,
@@ -60,7 +60,7 @@ __all__ = ["REASONS", "TRADE_COLUMNS", "simulate"]
 def _sources() -> int:
     """A number made of the files that `simulate` is compiled from."""
     digest = hashlib.sha256()
-    for module in (accounts, fills, lanes, marks, summary, tables):
+    for module in (accounts, execution, fills, lanes, marks, summary, tables):
         digest.update(Path(str(module.__file__)).read_bytes())
     return int.from_bytes(digest.digest()[:7])
 

@@ -226,7 +226,7 @@ def look_up_peak(a, close):
         return
     bar, low = np.int64(a[PEAK_TO]) - 1, min(a[AFTER], a[PEAK])
     now = a[PEAK_CASH] + a[PEAK_UNITS] * close[bar]
-    while now < a[PEAK]:
+    while now < a[PEAK] and bar > a[PEAK_FROM]:  # lanes and scalars may round apart
         low = min(low, now)
         bar -= 1
         now = a[PEAK_CASH] + a[PEAK_UNITS] * close[bar]

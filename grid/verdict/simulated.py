@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from grid.engine.accounts import OPEN, T_PNL, T_REASON
 from grid.validation.bootstrap import block_intervals, trade_intervals
 from grid.validation.effective import effective_trials
 from grid.validation.moments import Floats, sharpe
@@ -89,12 +90,12 @@ def _alone(excess: Floats) -> dict[str, float] | str:
 
 def _intervals(evidence: Evidence, trial: int, own: Floats, periods: float) -> dict[str, Any]:
     result = evidence.backtest(trial)
-    rows = result.trade_rows[result.trade_rows[:, 8] > 0]  # the open position is no closed trade
-    before = result.cash + np.concatenate(([0.0], np.cumsum(rows[:, 6])))[: len(rows)]
+    pnl = result.trade_rows[result.trade_rows[:, T_REASON] != OPEN, T_PNL]
+    before = result.cash + np.concatenate(([0.0], np.cumsum(pnl)))[:-1]
     years = len(own) / periods
-    trades = trade_intervals(rows[:, 6] / before, CONFIDENCE, per_year=len(rows) / years)
+    trades = trade_intervals(pnl / before, CONFIDENCE, per_year=len(pnl) / years)
     blocks = block_intervals(own, periods, CONFIDENCE)
-    return {"confidence": CONFIDENCE, "days": blocks, "trades": trades, "closed_trades": len(rows)}
+    return {"confidence": CONFIDENCE, "days": blocks, "trades": trades, "closed_trades": len(pnl)}
 
 
 def _fresh_walk(evidence: Evidence) -> dict[str, Any] | None:

@@ -49,9 +49,9 @@ class Tried:
 
     @property
     def variance(self) -> float:
-        """Variance (ddof=1) of the annual Sharpe ratios; NaN below two trials."""
+        """Variance (ddof=1) of the annual Sharpe ratios; 0 below two trials, between which nobody chose."""
         if self.ok < 2:
-            return float("nan")
+            return 0.0
         return max(self.sharpe_sumsq - self.sharpe_sum**2 / self.ok, 0.0) / (self.ok - 1)
 
 

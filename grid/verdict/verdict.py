@@ -64,6 +64,12 @@ def verdict(session: Session, trial: int | None = None) -> dict[str, Any] | None
     return found
 
 
+def luck(session: Session) -> dict[str, Any] | None:
+    """The section `luck` of the verdict on the best trial; None where nobody leads. It runs nothing again."""
+    best = session.ledger.summary.best
+    return _luck(Evidence(session), _row(session, best[0][1])) if best else None
+
+
 def _row(session: Session, trial: int) -> dict[str, Any]:
     rows = session.rows([trial])
     if rows is None or rows.num_rows == 0:

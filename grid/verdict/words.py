@@ -3,11 +3,14 @@
 import math
 from typing import Any
 
+from grid.verdict.costs import HIGHEST
+
 MEANING = {
     "skill": "skill: every deciding check speaks for it.",
     "unproven": "not proven: a test for luck is passed, and not every deciding check.",
     "luck": "luck explains it: no test for luck is passed.",
 }
+COSTS = ("fee", "slippage")
 MARKS = {True: "+", False: "-", None: "?"}
 
 
@@ -18,7 +21,7 @@ def lines(found: dict[str, Any]) -> dict[str, str]:
     luck = found["luck"]
     told = {
         "Sharpe ratio": _ratio(luck, found["simulated"]),
-        "luck": f"{deflated} {_luck(luck)}",
+        "luck": f"{deflated} {luck_text(luck)}",
         "counted": _counted(luck, found["simulated"]),
         "history": f"{history} {_history(luck)}",
         "data snooping": f"{reality} {_snooping(found['simulated'])}",
@@ -58,7 +61,8 @@ def _ratio(luck: dict[str, Any], simulated: Any) -> str:
     return f"{number(luck['sharpe'])} a year over {luck['years']:.1f} years{between}{alone}"
 
 
-def _luck(luck: dict[str, Any]) -> str:
+def luck_text(luck: dict[str, Any]) -> str:
+    """The deflated Sharpe ratio, and what it is deflated by."""
     return (
         f"deflated Sharpe ratio {percent(luck['deflated_sharpe'], 1)} (95 % is asked for): the best of "
         f"{luck['trials']:,} trials without skill is expected to show {number(luck['no_skill_sharpe'])}"
@@ -160,17 +164,16 @@ def _costs(simulated: Any) -> str:
     costs = _part(simulated, "costs")
     if not costs:
         return "not measured"
-    told = [
-        f"a {name} of {_cost(costs[name])} a side (it is {100 * costs[f'{name}_now']:.3g} %)"
-        for name in ("fee", "slippage")
-    ]
+    if costs["fee"] is None:
+        return f"there is no return to lose: it is {percent(costs['return_without_costs'], 1)} without any costs"
+    told = [f"a {name} of {_cost(costs[name])} a side (it is {_cost(costs[f'{name}_now'])})" for name in COSTS]
     return f"the return is gone at {', or '.join(told)}"
 
 
 def _cost(value: float | None) -> str:
-    if value is None:
+    if value is None:  # of the slippage alone: the fee eats the return by itself
         return "0 % already"
-    return "more than 50 %" if value >= 0.5 else f"{100 * value:.3g} %"
+    return "more than 50 %" if value >= HIGHEST else f"{100 * value:.3g} %"
 
 
 def _intervals(simulated: Any) -> str:

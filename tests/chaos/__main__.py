@@ -61,6 +61,7 @@ def page(reports: list[Report], first: int, namespaces: bool, shared: int) -> st
     missed: Counter[str] = sum((report.impossible for report in reports), Counter())
     where = "network namespaces of their own, each on a link" if namespaces else "one machine's loopback, with no link"
     left = sum(len(report.left) for report in reports)
+    late = EVENTS * len(reports) - faults.total() - missed.total()
     packages = ", ".join(f"{name} {version(name)}" for name in ("ray", "pyarrow", "numpy"))
     rows = [f"| {kind} | {faults[kind]} | {missed[kind]} |" for kind in KINDS]
     return "\n".join(
@@ -89,7 +90,8 @@ def page(reports: list[Report], first: int, namespaces: bool, shared: int) -> st
             f"| objects left in shared memory | {shared} |",
             f"| seconds in all | {sum(r.seconds for r in reports):,.0f} |",
             "",
-            "Faults, and those whose victim was not there at that moment:",
+            "Faults, and those whose victim was not there at that moment; "
+            f"{late} more came too late, as the sweep was done:",
             "",
             "| fault | injected | without a victim |",
             "|---|---|---|",

@@ -1,17 +1,21 @@
 """Trials that do their worst on a real Ray: each becomes a failed row with its cause, and the others are as ever."""
 
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import ray
 
 from grid import dispatch, rehearse
-from grid.cluster import NAMESPACE
+from grid.aggregate import Progress
+from grid.cluster import NAMESPACE, collect
 from grid.session import Session
 from grid.sweep import Watch, run
 from grid.telemetry import Metric
@@ -92,6 +96,7 @@ class Attempts:
             self.causes[labels["cause"]] += int(value)
 
 
+@pytest.mark.slow
 def test_a_straggler_is_overtaken_by_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would sleep for ten minutes, and nothing else would end it: no deadline is in reach."""
     monkeypatch.setattr(dispatch, "SHORTEST_DEADLINE_S", 10_000.0)
@@ -103,3 +108,39 @@ def test_a_straggler_is_overtaken_by_its_copy(tmp_path: Path, monkeypatch: pytes
     assert (session.status, session.metadata["ok"], session.metadata["failed"]) == ("done", 40, 0)
     assert attempts.causes["copied"] == 1
     assert not attempts.causes["overdue"]
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        pytest.param(r"ray::(Worker|.*\[)", id="worker"),
+        pytest.param(r"ray::AggregatorActor", id="aggregator", marks=pytest.mark.slow),
+    ],
+)
+def test_a_process_that_falls_silent_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, title: str) -> None:
+    """Stopped, as behind a link that is cut: it closes no socket, and answers nothing."""
+    monkeypatch.setattr(dispatch, "SHORTEST_DEADLINE_S", 5.0)
+    monkeypatch.setattr(collect, "ANSWER_S", 5.0)
+    stopped: list[psutil.Process] = []
+
+    def stop(progress: Progress) -> None:
+        for process in [] if stopped or not progress.done else psutil.Process().children(recursive=True):
+            with suppress(psutil.Error, IndexError):
+                if re.match(title, process.cmdline()[0]):
+                    process.suspend()
+                    stopped.append(process)
+                    return
+
+    session = run(slow(tmp_path / "ray"), "ray", Watch(progress=stop), unit_size=5)
+    assert stopped, "nothing was stopped, so nothing was shown"
+    with suppress(psutil.Error):
+        stopped[0].kill()
+    assert (session.status, session.metadata["failed"]) == ("done", 0)
+    assert digest(session.trials()) == digest(run(slow(tmp_path / "serial"), "serial").trials())
+
+
+def slow(store: Path) -> dict[str, Any]:
+    """Some hundred trials of 10 ms."""
+    space = {"fast": {"range": [2, 40, 1]}, "slow": {"range": [5, 50, 5]}, "pause_ms": 10.0}
+    data = {**small(store)["data"], "symbols": ["IBM"]}
+    return small(store, strategy="tests.e2e.sweeps:Slow", space=space, data=data)

@@ -17,6 +17,7 @@ from tests.e2e.sweeps import DATA, small
 from tests.rows import digest
 
 PRICES = ("open", "high", "low", "close")
+DAY_NS = 86_400_000_000_000
 DOCUMENTS = ("backtest_result.json", "trades.json", "performance_curve.json", "signals.json")
 
 
@@ -61,7 +62,7 @@ def known_of(session: Session) -> tuple[Any, ...]:
 
 def test_bars_of_the_hold_out_are_not_seen(sweep: dict[str, Any], tmp_path: Path) -> None:
     clean = known_of(run(sweep, "serial"))
-    spoilt = spoil(tmp_path / "data", cut_of(sweep), np.iinfo(np.int64).max)
+    spoilt = spoil(tmp_path / "data", cut_of(sweep) - DAY_NS + 1, np.iinfo(np.int64).max)  # with what ends in it
     assert spoilt > 1000
     assert known_of(run(sweep, "serial")) == clean
 
@@ -70,6 +71,13 @@ def test_the_last_bar_before_it_is_seen(sweep: dict[str, Any], tmp_path: Path) -
     """The sentinel can speak: one bar earlier, the rows are others."""
     clean = run(sweep, "serial")
     cut = cut_of(sweep)
-    day = 86_400_000_000_000
-    assert 1 <= spoil(tmp_path / "data", cut - 5 * day, cut) <= 10
+    assert 1 <= spoil(tmp_path / "data", cut - 6 * DAY_NS, cut - DAY_NS + 1) <= 10
     assert digest(run(sweep, "serial").trials()) != digest(clean.trials())
+
+
+def test_a_bar_that_spans_its_beginning_belongs_to_it(sweep: dict[str, Any]) -> None:
+    """A week's bar must not tell of days that the daily bars hold out: whatever the cut, all bars seen are over."""
+    for fraction in (0.1, 0.2, 0.3, 0.33, 0.5):
+        resolved = resolve(Sweep(**{**sweep, "validation": {"blocks": 8, "holdout": fraction}}))
+        for dataset in range(len(resolved.datasets)):
+            assert resolved.load(dataset).bars.timestamp[-1] + DAY_NS <= resolved.cut

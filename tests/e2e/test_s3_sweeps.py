@@ -32,7 +32,8 @@ RESULTS = {"GET": 7, "PUT": 15, "LIST": 2, "DELETE": 1}
 READERS = {
     ("ls",): {"GET": 1, "LIST": 1},
     ("top", "ID"): {"HEAD": 1, "GET": 4},
-    ("show", "ID"): {"HEAD": 1, "GET": 4},
+    ("show", "ID", "--no-verdict"): {"HEAD": 1, "GET": 4},
+    ("show", "ID"): {"HEAD": 1, "GET": 7, "LIST": 4},
 }
 
 
@@ -99,6 +100,7 @@ def test_what_a_sweep_and_its_readers_ask_for(sweep, proxy, local_rows):
         proxy.seen.clear()
         assert commands(*(session.id if word == "ID" else word for word in words), "--store", store)
         assert proxy.verbs() == calls
+    assert proxy.verbs("bars") == {"LIST": 3}
 
 
 def test_a_session_that_was_interrupted_is_resumed(sweep, local_rows):

@@ -19,7 +19,9 @@ def walk(desk: Desk, **changes: Any) -> None:
 
 def test_the_verdict_from_plan_to_hold_out(desk: Desk) -> None:
     walk(desk)
-    session_id = desk.session()
+    ran = desk.run()
+    assert "Luck: deflated Sharpe ratio " in ran.out
+    session_id = ran.out.split()[-1]
     shown = desk.grid("show", "latest")
     assert shown.code == 0
     assert "Verdict on trial " in shown.out
@@ -27,6 +29,8 @@ def test_the_verdict_from_plan_to_hold_out(desk: Desk) -> None:
         assert f" {line}  " in shown.out
     assert "hold-out  looked" not in shown.out
     plain = desk.grid("show", "latest", "--no-verdict")
+    assert plain.code == 0
+    assert "Best trials" in plain.out
     assert "Verdict" not in plain.out
     told = desk.grid("show", "latest", "--json").json()["verdict"]
     assert told["headline"] in ("skill", "unproven", "luck")

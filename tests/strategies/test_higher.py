@@ -64,3 +64,13 @@ def test_a_row_of_another_length_is_refused():
     bars = bars_of(np.ones(9))
     with pytest.raises(StrategyError, match=r"row over 3 bars of 4H is aligned, got shape \[9\]"):
         bars.at("4H").align(bars.close)
+
+
+def test_bars_closer_than_their_timeframe_know_no_later_ones():
+    """Three bars of one hour, all within it: none is the last of its bucket before the last of them."""
+    minutes = np.array([120, 150, 174, 240], np.int64)
+    bars = dataclasses.replace(bars_of(np.array([1.0, 2.0, 3.0, 4.0])), timestamp=minutes * (HOUR // 60))
+    coarse = bars.at("3H")
+    known = coarse.align(coarse.bars.close)
+    assert np.isnan(known[:2]).all()
+    assert known[2:].tolist() == [3.0, 3.0]
