@@ -24,6 +24,7 @@ from grid.sweep import run
 from grid.telemetry import TABLE
 from tests.deploy.test_monitoring import RAYS, expressions
 from tests.deploy.tools import DEPLOY, tool
+from tests.e2e import cluster as cluster_of_tests
 from tests.e2e.cluster import PATIENCE_S, Cluster, free_port
 from tests.e2e.sweeps import small
 from tests.e2e.test_cluster import HELPER, MODULE
@@ -58,7 +59,8 @@ class Whole(Cluster):
 
     def _start(self, *options: str) -> None:
         if "--head" not in options:
-            super()._start(*options)
+            # Nodes that share a folder unpack a job's modules over each other, below the feet of its driver.
+            super()._start(*options, f"--temp-dir={self.folder / f'n{len(self.processes)}'}")
             return
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(self, "environment", self._of_the_head)
@@ -115,7 +117,9 @@ def whole(s3: Seaweed) -> Iterator[Whole]:  # noqa: ARG001 - its environment is 
         with control_plane(folder, password) as address:
             there = Whole(folder, folder / "token", control=address, password=password, metrics=free_port())
             try:
-                there.start()
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(cluster_of_tests, "PATIENCE_S", 300.0)
+                    there.start()
                 yield there
             finally:
                 there.end()
