@@ -28,6 +28,7 @@ from tests.services.fault_proxy import Fault, FaultProxy
 
 POLL_S = 0.2
 LONGEST_S = 240.0
+MOST_TRIES = 25
 GOES_ON = (130, 3, 2)
 """Exit codes after which a session is resumed: interrupted, another driver seems to live, cluster or store away."""
 STORAGE = {
@@ -85,6 +86,7 @@ class Play:
         self.folder = SessionFolder(provider_for(stage.direct), self.session_id)
         self.ledger = Ledger(1)
         self.total = stage.undisturbed.resolved.plan.total
+        self.tries = 0
         self.later: list[tuple[float, Callable[[], None]]] = []
         self.drivers: list[psutil.Popen] = []
         self._worker = rf"(Worker|{self.session_id} .*\[)"
@@ -161,10 +163,19 @@ class Play:
             self.later.remove(due)
             due[1]()
         if self.events and self.events[0].progress <= progress < 1:  # one at a time
-            self._strike(self.events.pop(0))
+            self._try(self.events[0])
 
-    def _strike(self, event: Event) -> None:
-        struck = {
+    def _try(self, event: Event) -> None:
+        """Strike; where there is no victim at the moment, wait some seconds for one."""
+        struck = self._strike(event)
+        self.tries += 1
+        if struck or self.tries == MOST_TRIES:
+            (self.report.faults if struck else self.report.impossible)[event.kind] += 1
+            self.tries = 0
+            self.events.pop(0)
+
+    def _strike(self, event: Event) -> bool:
+        return {
             "worker killed": lambda: self._kill_one(self.stage.nodes.titled(self._worker), event),
             "aggregator killed": lambda: self._kill_one(self.stage.nodes.titled("AggregatorActor"), event),
             "node killed": lambda: self._kill_node(event),
@@ -173,7 +184,6 @@ class Play:
             "driver told to stop": lambda: self._signal(signal.SIGTERM),
             "second driver": self._second,
         }.get(event.kind, lambda: self._break_the_store(event))()
-        (self.report.faults if struck else self.report.impossible)[event.kind] += 1
 
     def _kill_one(self, processes: list[psutil.Process], event: Event) -> bool:
         if processes:

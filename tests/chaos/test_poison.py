@@ -71,8 +71,8 @@ def test_each_becomes_a_failed_row(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_bars_that_cannot_be_loaded_pause_the_sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The task that reads them dies each time: it is tried five times, and no trial is condemned for it."""
-    monkeypatch.setattr("grid.cluster.bars.load", dying)
+    """The actor that reads them dies each time: it is tried five times, and no trial is condemned for it."""
+    monkeypatch.setattr("grid.cluster.bars.Loader", Dying)
     with pytest.raises(StorageError, match=r"the bars of IBM 1D cannot be brought to the workers: .*, 5 times"):
         run(poisoned(tmp_path, ["raise"], 10_000), "ray")
     (session,) = [Session.open(folder.name, str(tmp_path)) for folder in tmp_path.glob("2*")]
@@ -80,9 +80,14 @@ def test_bars_that_cannot_be_loaded_pause_the_sweep(tmp_path: Path, monkeypatch:
     assert session.ledger.done.total() == 0
 
 
-@ray.remote(num_cpus=0, max_retries=0)
-def dying(*_: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
+class Dying:
+    """In the place of the actor that reads bars."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def load(self, *_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Attempts:
