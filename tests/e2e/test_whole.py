@@ -24,6 +24,7 @@ from grid.sweep import run
 from grid.telemetry import TABLE
 from tests.deploy.test_monitoring import RAYS, expressions
 from tests.deploy.tools import DEPLOY, tool
+from tests.e2e import cluster as cluster_of_tests
 from tests.e2e.cluster import PATIENCE_S, Cluster, free_port
 from tests.e2e.sweeps import small
 from tests.e2e.test_cluster import HELPER, MODULE
@@ -35,6 +36,13 @@ pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.slow]
 
 MONITORING = DEPLOY / "monitoring"
 SPACE = {"fast": {"range": [2, 40, 1]}, "slow": {"range": [5, 100, 1]}}
+PATIENT = {
+    **dict.fromkeys(CLUSTER_SETTINGS, "60000"),
+    "RAY_health_check_period_ms": "3000",
+    "RAY_health_check_timeout_ms": "10000",
+    "RAY_health_check_failure_threshold": "10",
+}
+"""The settings that nodes must have, at values that spare a node which gets no CPU for some seconds."""
 NEED_AN_AUTOSCALER = {"ray_cluster_failed_nodes", "ray_cluster_pending_nodes"}
 
 
@@ -47,11 +55,12 @@ class Whole(Cluster):
     metrics: int = 0
 
     def environment(self, token: Path | None) -> dict[str, str]:
-        return {**super().environment(token), **CLUSTER_SETTINGS, "NUMBA_NUM_THREADS": "1"}
+        return {**super().environment(token), **PATIENT, "NUMBA_NUM_THREADS": "1"}
 
     def _start(self, *options: str) -> None:
         if "--head" not in options:
-            super()._start(*options)
+            # Nodes that share a folder unpack a job's modules over each other, below the feet of its driver.
+            super()._start(*options, f"--temp-dir={self.folder / f'n{len(self.processes)}'}")
             return
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(self, "environment", self._of_the_head)
@@ -108,7 +117,9 @@ def whole(s3: Seaweed) -> Iterator[Whole]:  # noqa: ARG001 - its environment is 
         with control_plane(folder, password) as address:
             there = Whole(folder, folder / "token", control=address, password=password, metrics=free_port())
             try:
-                there.start()
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr(cluster_of_tests, "PATIENCE_S", 300.0)
+                    there.start()
                 yield there
             finally:
                 there.end()
@@ -153,7 +164,7 @@ def test_prometheus_reads_what_rules_and_dashboard_ask_for(whole: Whole, tmp_pat
         until_there(url, {'ray_grid_attempts_total{cause="first"}', "ray_grid_commit_seconds_bucket"})
         answered = [expression for expression in expressions() if asked(url, expression)]
         assert len(answered) > 15, "too few of the dashboard's charts have a line"
-        assert value_of(url, 'count(ray_node_cpu_count{RayNodeType="worker"})') == 2
+        assert value_of(url, 'count(ray_node_cpu_count{RayNodeType="worker"}) == 2') == 2
         with urllib.request.urlopen(f"{url}/api/v1/rules", timeout=5) as answer:  # noqa: S310
             groups = json.loads(answer.read())["data"]["groups"]
         rules = {rule["name"]: rule for group in groups for rule in group["rules"]}
