@@ -89,7 +89,7 @@ def _alone(excess: Floats) -> dict[str, float] | str:
 
 
 def _intervals(evidence: Evidence, trial: int, own: Floats, periods: float) -> dict[str, Any]:
-    result = evidence.backtest(trial)
+    result = evidence.session.backtest(trial)
     pnl = result.trade_rows[result.trade_rows[:, T_REASON] != OPEN, T_PNL]
     before = result.cash + np.concatenate(([0.0], np.cumsum(pnl)))[:-1]
     years = len(own) / periods
@@ -112,7 +112,7 @@ def _fresh_walk(evidence: Evidence) -> dict[str, Any] | None:
         if trial < 0:
             continue
         dataset, point = session.resolved.plan.locate(trial)
-        loaded = evidence.loaded(dataset)
+        loaded = session.loaded(dataset)
         start, stop = (int(loaded.edges[edge]) for edge in split.test[0])
         if start == stop:
             continue
