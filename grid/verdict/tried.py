@@ -1,11 +1,13 @@
 """The ledger of a results store: what was tried per strategy and dataset, over all its sessions.
 
 Ten small sweeps are as much luck as one large one. Nothing shared is written: a session says in its own summary what it
-tried, and whoever asks adds up. Sessions with the same fingerprint are one search that was repeated, and count once.
+tried, and whoever asks adds up. Sessions with the same fingerprint are one search that was repeated, and count once, as
+the one that got furthest.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -76,25 +78,28 @@ def to_json(tried: Iterable[Tried]) -> list[dict[str, Any]]:
     return [{name: value for name, value in vars(t).items() if name not in ("strategy", "sessions")} for t in tried]
 
 
-def ledger(store: SessionStore, strategy: str | None = None, without: str | None = None) -> list[Tried]:
+def ledger(
+    store: SessionStore, strategy: str | None = None, known: Mapping[str, list[Tried]] | None = None
+) -> list[Tried]:
     """What all sessions of a store tried, joined by strategy and dataset and ordered by them.
 
-    strategy: this one alone. without: a session's fingerprint, to leave that search out. Of sessions that are not done
-    the committed rows are read; those that cannot be read count nothing.
+    strategy: this one alone. known: by fingerprint, what the caller knows of a session that may not be done. Of
+    sessions that are not done the committed rows are read; those that cannot be read count nothing.
     """
-    joined: dict[tuple[str, str, str], Tried] = {}
-    seen = {without} if without else set()
+    most = dict(known or {})
     for entry in store.entries():
-        if strategy is not None and entry.get("strategy") != strategy:
-            continue
-        fingerprint, found = _of(store, entry)
-        if fingerprint in seen:
-            continue
-        seen.add(fingerprint)
-        for one in found:
-            key = one.strategy, one.symbol, one.timeframe
-            joined[key] = joined[key].plus(one) if key in joined else one
+        if strategy is None or entry.get("strategy") == strategy:
+            fingerprint, found = _of(store, entry)
+            most[fingerprint] = max(most.get(fingerprint, []), found, key=_trials)
+    joined: dict[tuple[str, str, str], Tried] = {}
+    for one in chain.from_iterable(most.values()):
+        key = one.strategy, one.symbol, one.timeframe
+        joined[key] = joined[key].plus(one) if key in joined else one
     return [joined[key] for key in sorted(joined)]
+
+
+def _trials(found: list[Tried]) -> int:
+    return sum(one.trials for one in found)
 
 
 def _of(store: SessionStore, entry: dict[str, Any]) -> tuple[str, list[Tried]]:

@@ -98,8 +98,8 @@ def _luck(evidence: Evidence, row: dict[str, Any]) -> dict[str, Any]:
     session = evidence.session
     dataset = row["trial_id"] // len(session.points)
     periods, bars = evidence.periods[dataset], session.metadata["datasets"][dataset]["bars"]
-    own, others = _pooled(tried_by(session)), _pooled(_before(session))
-    both = own.plus(others) if others else own
+    here = tried_by(session)
+    both = _pooled(_ever(session, here))
     annual = row["sharpe"]
     record = Record(annual / math.sqrt(periods), bars, row["skew"], row["kurtosis"])
     return {
@@ -107,7 +107,7 @@ def _luck(evidence: Evidence, row: dict[str, Any]) -> dict[str, Any]:
         "bars": bars,
         "years": bars / periods,
         "trials": both.trials,
-        "trials_here": own.trials,
+        "trials_here": _pooled(here).trials,
         "sessions": both.sessions,
         "method": "every trial tried with this strategy on these datasets, as if independent",
         "variance_of_sharpes": both.variance,
@@ -127,10 +127,11 @@ def _pooled(found: list[Tried]) -> Tried:
     return Tried("", "", "", sessions, total.trials, total.ok, total.sharpe_sum, total.sharpe_sumsq)
 
 
-def _before(session: Session) -> list[Tried]:
+def _ever(session: Session, here: list[Tried]) -> list[Tried]:
+    """What was tried in the whole store, by the session's datasets; `here` is what the session itself tried."""
     store = SessionStore(session.folder.provider)
     keys = {(key.symbol, key.timeframe) for key in session.datasets}
-    found = ledger(store, session.sweep.strategy, session.metadata["fingerprint"])
+    found = ledger(store, session.sweep.strategy, {session.metadata["fingerprint"]: here})
     return [t for t in found if (t.symbol, t.timeframe) in keys]
 
 

@@ -24,7 +24,7 @@ from grid.verdict.holdout import look, looks
 from grid.verdict.permutation import Permuted, permute
 from grid.verdict.surface import Surface
 from grid.verdict.tried import ledger, tried_by
-from grid.verdict.verdict import verdict
+from grid.verdict.verdict import luck, verdict
 from grid.verdict.words import lines
 from storage.errors import BadData
 from storage.providers import provider_for
@@ -88,6 +88,22 @@ def test_ten_small_sweeps_are_deflated_like_one_large_one(found: dict[str, Any])
         assert told["luck"][name] == pytest.approx(found["luck"][name]), name
     session_of(store, space={"fast": [FAST[0]], "slow": SLOW})  # the same search again is no other
     assert sum(t.trials for t in ledger(SessionStore(provider_for(store)))) == found["luck"]["trials"]
+
+
+def test_a_search_that_was_stopped_and_run_again_counts_in_full() -> None:
+    sweep = sweep_of(f"memory://verdict-{next(STORES)}")
+    done: list[int] = []
+    stopping = Watch(progress=lambda p: done.append(p.done), stopping=lambda: bool(done))
+    stopped = run(sweep, "serial", stopping, unit_size=10)
+    whole = run(sweep, "serial")
+    assert 0 < stopped.ledger.summary.ok < whole.ledger.summary.ok == 48
+    assert stopped.metadata["fingerprint"] == whole.metadata["fingerprint"]
+    told = ledger(SessionStore(provider_for(str(whole.sweep.results.store))))
+    assert [(t.sessions, t.trials) for t in told] == [(1, 24), (1, 24)]
+    for one in (stopped, whole):
+        found = luck(one)
+        assert found is not None
+        assert (found["sessions"], found["trials"], found["trials_here"]) == (1, 48, one.ledger.summary.ok)
 
 
 def test_the_ledger_is_that_of_the_rows_and_counts_strategies_apart(session: Session) -> None:
