@@ -22,6 +22,7 @@ from grid.verdict.evidence import Evidence, daily_returns
 from grid.verdict.fresh import fresh_start
 from grid.verdict.holdout import look, looks
 from grid.verdict.permutation import Permuted, permute
+from grid.verdict.simulated import simulated
 from grid.verdict.surface import Surface
 from grid.verdict.tried import ledger, tried_by
 from grid.verdict.verdict import luck, verdict
@@ -186,6 +187,15 @@ def test_at_the_break_even_cost_nothing_is_left(session: Session, found: dict[st
         changed = session.sweep.execution.model_copy(update={name: getattr(costs, name)})
         left = Engine(bars, changed).backtest(strategy.signals(bars)).metrics["total_return"]
         assert left == pytest.approx(0, abs=1e-6)
+
+
+def test_more_trials_than_memory_holds_are_counted(session: Session, found: dict[str, Any]) -> None:
+    few, many = found["simulated"]["reality"], 57_000_000_000
+    told = simulated(Evidence(session), found["trial_id"], many)["reality"]
+    assert (told["of"], told["p_value_alone"]) == (many, few["p_value_alone"])
+    assert few["holm"] == pytest.approx(min(1, 48 * few["p_value_alone"]))
+    assert told["holm"] == told["benjamini_hochberg"] == 1.0
+    assert told["holm_leaders"] == told["benjamini_hochberg_leaders"] == 0
 
 
 def test_trials_by_plateau_and_left_out_symbols(session: Session) -> None:
