@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,10 +55,3 @@ def over(chunk: Chunk, blocks: NDArray[np.bool_]) -> Floats:
     """Annual Sharpe ratios of the n trials over each set of blocks: bool[F, S] to float64[n, F]."""
     chosen = blocks.astype(np.float64).T
     return sharpe(chunk.bars @ chosen, chunk.sums @ chosen, chunk.squares @ chosen, chunk.periods)
-
-
-def moments_of(returns: Floats, edges: NDArray[np.int64], periods: float = 1.0) -> Chunk:
-    """Returns of trials in the columns of float64[T, n], cut at rows `edges` (S + 1 of them), as a chunk."""
-    sums = np.stack([returns[a:b].sum(axis=0) for a, b in pairwise(edges)], axis=1)
-    squares = np.stack([(returns[a:b] ** 2).sum(axis=0) for a, b in pairwise(edges)], axis=1)
-    return Chunk(np.arange(returns.shape[1]), sums, squares, np.diff(edges).astype(np.float64), periods)
