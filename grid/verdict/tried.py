@@ -7,10 +7,12 @@ the one that got furthest.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import chain
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from grid.errors import BadInput
 from grid.results import OK
@@ -58,19 +60,32 @@ class Tried:
 
 
 def tried_by(session: Session) -> list[Tried]:
-    """What one session tried, by dataset, from its committed rows."""
-    size, found = len(session.points), np.zeros((len(session.datasets), 4))
+    """What one session tried, by dataset, from its committed rows; the same whatever the order of its parts."""
+    size, strategy = len(session.points), session.sweep.strategy
+    found = [[Fraction(0)] * 4 for _ in session.datasets]
     for table in session.parts(["trial_id", "status", "sharpe"]):
-        dataset = table["trial_id"].to_numpy() // size
-        ok = (table["status"].to_numpy() == OK).astype(np.float64)
-        ratios = np.nan_to_num(table["sharpe"].to_numpy()) * ok
-        for column, weights in enumerate((np.ones(len(ok)), ok, ratios, ratios**2)):
-            found[:, column] += np.bincount(dataset, weights, minlength=len(found))
-    strategy = session.sweep.strategy
+        dataset, ok = table["trial_id"].to_numpy() // size, table["status"].to_numpy() == OK
+        ratios = np.nan_to_num(table["sharpe"].to_numpy(), posinf=0.0, neginf=0.0)
+        for d in np.unique(dataset).tolist():
+            own = ratios[ok & (dataset == d)]
+            told = int((dataset == d).sum()), len(own), exact_sum(own), exact_sum(own**2)
+            found[d] = [total + more for total, more in zip(found[d], told, strict=True)]
     return [
-        Tried(strategy, key.symbol, key.timeframe, 1, int(row[0]), int(row[1]), float(row[2]), float(row[3]))
-        for key, row in zip(session.datasets, found, strict=True)
+        Tried(strategy, key.symbol, key.timeframe, 1, int(trials), int(ok), float(total), float(squares))
+        for key, (trials, ok, total, squares) in zip(session.datasets, found, strict=True)
     ]
+
+
+def exact_sum(values: NDArray[np.float64]) -> Fraction:
+    """The sum of fewer than 2^36 finite numbers without rounding, so that neither their order nor any cut matters."""
+    share, exponent = np.frexp(values)
+    whole = np.ldexp(share, 53).astype(np.int64)
+    total = Fraction(0)
+    for e in np.unique(exponent).tolist():
+        alike = whole[exponent == e]
+        high, low = int((alike >> 26).sum()), int((alike & (1 << 26) - 1).sum())
+        total += ((high << 26) + low) * Fraction(2) ** (e - 53)
+    return total
 
 
 def to_json(tried: Iterable[Tried]) -> list[dict[str, Any]]:

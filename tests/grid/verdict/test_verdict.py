@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from grid.engine import Engine, buy_and_hold
 from grid.errors import BadInput, Refused
@@ -24,7 +26,7 @@ from grid.verdict.holdout import look, looks
 from grid.verdict.permutation import Permuted, permute
 from grid.verdict.simulated import simulated
 from grid.verdict.surface import Surface
-from grid.verdict.tried import ledger, tried_by
+from grid.verdict.tried import exact_sum, ledger, tried_by
 from grid.verdict.verdict import luck, verdict
 from grid.verdict.words import lines
 from storage.errors import BadData
@@ -117,6 +119,31 @@ def test_the_ledger_is_that_of_the_rows_and_counts_strategies_apart(session: Ses
         own = rows[rows.symbol == one.symbol].sharpe
         assert told["sma_cross", one.symbol] == one
         assert (one.trials, one.variance) == (len(own), pytest.approx(own.var(ddof=1)))
+
+
+@given(st.lists(st.floats(-1e100, 1e100)), st.integers(0, 20))
+def test_a_sum_without_rounding(values: list[float], cut: int) -> None:
+    given_all = np.array(values, np.float64)
+    total = exact_sum(given_all)
+    assert float(total) == math.fsum(values)
+    assert total == exact_sum(given_all[::-1]) == exact_sum(given_all[:cut]) + exact_sum(given_all[cut:])
+
+
+def test_a_verdict_is_the_same_for_any_order_of_parts(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("grid.aggregate.FLUSH_ROWS", 1)
+    pieces = run(sweep_of(f"memory://verdict-{next(STORES)}"), "serial", unit_size=5)
+    parts = pieces.ledger.parts
+    assert len(parts) > 8
+    turned = Session(pieces.folder)
+    turned.ledger.parts[:] = [*parts[1::2], *parts[0::2]]
+    told = verdict(session, 0)
+    assert told is not None
+    for other in (pieces, turned):
+        assert tried_by(other) == tried_by(session)
+        again = verdict(other, 0)
+        assert again is not None
+        for name in ("luck", "overfitting", "walk_forward"):
+            assert again[name] == told[name], name
 
 
 def test_daily_returns_are_the_equity_of_each_day(session: Session) -> None:
