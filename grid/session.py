@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from grid.aggregate import Ledger, read_ledger
 from grid.engine import METRICS, Backtest, Engine
-from grid.errors import BadInput, nearest
+from grid.errors import BadInput, Refused, nearest
 from grid.expressions import compile_constraint
 from grid.heartbeat import status_of
-from grid.resolve import LoadedBars, ResolvedSweep, reopen
+from grid.resolve import ENGINE_VERSION, LoadedBars, ResolvedSweep, reopen
 from grid.results import FAILED, decode, result_schema, signed_scores
 from grid.search import points_of, space_of
 from grid.space import Points
@@ -73,6 +73,26 @@ class Session:
         """
         refuse_foreign_code(self.sweep.strategy, self.folder.provider.uri)
         return reopen(self.sweep, self.datasets)
+
+    @cached_property
+    def same(self) -> ResolvedSweep:
+        """`resolved`, of the strategy and the engine that made the rows. Raises Refused for others.
+
+        It is looked at once: a driver looks as it begins, and ends with that code whatever becomes of the file.
+        """
+        facts, source = self.metadata, self.resolved.strategy.source_hash()
+        if facts["engine"] != ENGINE_VERSION:
+            raise Refused(
+                f"the engine is version {ENGINE_VERSION}, and session {self.id} was run with version "
+                f"{facts['engine']}, so its trials would not come out as they did. Install the backtest-grid that its "
+                "metadata.json names, or run the sweep as a new session."
+            )
+        if facts["strategy_source"] != source:
+            raise Refused(
+                f"the source of the strategy {self.sweep.strategy} changed since session {self.id} was run, so its "
+                "trials would not come out as they did. Put it back as it was, or run the sweep as a new session."
+            )
+        return self.resolved
 
     @cached_property
     def points(self) -> Points:
@@ -182,7 +202,7 @@ class Session:
         ]
 
     def backtest(self, trial_id: int) -> Backtest:
-        """One trial again, with its trades and equity. Raises BadInput for a number that is no trial."""
+        """One trial again, with its trades and equity. Raises what `loaded` raises, and BadInput for no trial."""
         if not 0 <= trial_id < self.resolved.plan.total:
             raise BadInput(f"session {self.id} has no trial {trial_id}: numbers go to {self.resolved.plan.total - 1}.")
         dataset, point = self.resolved.plan.locate(trial_id)
@@ -194,9 +214,12 @@ class Session:
         return engine.backtest(strategy.signals(loaded.bars))
 
     def loaded(self, dataset: int) -> LoadedBars:
-        """Bars of a dataset; the last one asked for is kept, as leaders are often of one."""
+        """Bars of a dataset, to run its trials again; the last one asked for is kept, as leaders are often of one.
+
+        Raises Refused where strategy or engine are not those of the rows any more, and BadData where the bars are not.
+        """
         if self._bars is None or self._bars[0] != dataset:
-            self._bars = dataset, self.resolved.load(dataset)
+            self._bars = dataset, self.same.load_same(dataset, self.metadata["datasets"][dataset]["fingerprint"])
         return self._bars[1]
 
     def scores(self, first: int, stop: int) -> NDArray[np.float64]:

@@ -214,6 +214,7 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None 
 
 def carry_on(session: Session, resolved: ResolvedSweep, executor: str, watch: Watch, unit_size: int | None) -> Session:
     """Work off what the commit log does not name yet, then write the documents; alive to readers until the end."""
+    _ = session.same  # now, and not where the documents are written: files may be edited until then
     facts, numbers = session.metadata["datasets"], session.metadata["trials"]
     pace = Pace(
         [d["bars"] for d in facts],

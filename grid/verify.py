@@ -14,7 +14,7 @@ from grid.documents import plain
 from grid.errors import BadInput, Refused
 from grid.evaluate import Evaluator
 from grid.ranges import Ranges
-from grid.resolve import ENGINE_VERSION, processor, session_fingerprint, versions
+from grid.resolve import processor, session_fingerprint, versions
 from grid.results import OK, Summary, decode, encode, result_schema, summarise
 from grid.search import space_of
 from grid.session import Session
@@ -204,9 +204,9 @@ class _Auditor:
         if session_fingerprint(resolved, [d["fingerprint"] for d in facts]) != self.session.metadata["fingerprint"]:
             self._tell("metadata.json", "its fingerprint is not that of the sweep and data it names")
         evaluator = Evaluator(resolved)
-        for dataset, fact in enumerate(facts):
+        for dataset in range(len(facts)):
             with _noted(self.found, f"bars of {self.session.datasets[dataset]}"):
-                loaded = resolved.load_same(dataset, fact["fingerprint"])
+                loaded = self.session.loaded(dataset)
                 for row in picked[dataset]:
                     point = row["trial_id"].to_numpy() - dataset * len(self.session.points)
                     self._compare(row, evaluator.rows_of(dataset, point, loaded))
@@ -215,11 +215,9 @@ class _Auditor:
         """Why rows may differ in their last digit here, or cannot be computed at all."""
         facts = self.session.metadata
         try:
-            source = self.session.resolved.strategy.source_hash()
+            _ = self.session.same
         except (StrategyError, Refused) as error:
-            return str(error)
-        if source != facts["strategy_source"] or facts["engine"] != ENGINE_VERSION:
-            return "the strategy or the engine has changed since"
+            return str(error).rstrip(".")
         if facts["versions"] != versions() or facts["host"]["processor"] != processor():
             return "the session was run with other versions of the packages, or on another kind of processor"
         return None

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from grid.cli.options import Id, Json, Store
+from grid.cli.options import Id, Json, Store, Trust
 from grid.cli.output import emit, tell
 from grid.cli.tables import print_facts, print_table
 from grid.errors import BadInput
@@ -30,6 +30,7 @@ def holdout(
     session_id: Id,
     trial: Annotated[list[int] | None, typer.Option(help="A trial, repeated; the best by default.")] = None,
     store: Store = "results",
+    trust: Trust = False,  # noqa: ARG001 - its callback does the work
     as_json: Json = False,
 ) -> None:
     """The best trial on the hold-out; the look is written down.
@@ -65,6 +66,7 @@ def permute(
     seed: Annotated[int, typer.Option(help="Of the first; the next ones count on.", min=0)] = 0,
     processes: Annotated[int | None, typer.Option(help="How many at a time; all CPUs by default.", min=1)] = None,
     store: Store = "results",
+    trust: Trust = False,  # noqa: ARG001 - its callback does the work
     as_json: Json = False,
 ) -> None:
     """Run the whole search again on bars with permuted returns.

@@ -6,7 +6,6 @@ Bailey, Borwein, Lopez de Prado and Zhu, "The probability of backtest overfittin
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import combinations
-from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,14 +33,11 @@ class Cscv:
     out_of_sample: Floats
 
     @property
-    def logits(self) -> Floats:
-        """ln(w / (1 - w)) with w = rank / (trials + 1)."""
-        relative = self.rank / (self.trials + 1)
-        return np.log(relative / (1 - relative))
-
-    @property
     def pbo(self) -> float:
-        """Share of splits whose best is at or below the median out of sample (logit <= 0)."""
+        """Share of splits whose best is at or below the median out of sample.
+
+        That is where ln(w / (1 - w)) <= 0, with w = rank / (trials + 1).
+        """
         return float(np.mean(2 * self.rank <= self.trials + 1))
 
     @property
@@ -84,12 +80,6 @@ def cscv(chunks: Chunks, blocks: int, threads: int = 2) -> Cscv:
         _scan(_grouped(chunk, groups), splits, leads, ids, below, threads)
     ratios = np.sign(leads[:, ::2]) * np.sqrt(np.abs(leads[:, ::2]) / leads[:, 1::2])
     return Cscv(trials, ids, below + 1, ratios[:, 0], ratios[:, 1])
-
-
-def split_count(blocks: int) -> int:
-    """How many splits CSCV makes of so many blocks."""
-    groups = min(blocks, MOST_GROUPS)
-    return comb(groups, groups // 2)
 
 
 def _splits(groups: int) -> NDArray[np.int64]:

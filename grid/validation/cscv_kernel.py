@@ -1,9 +1,13 @@
 """The compiled part of CSCV: for every split of the blocks, who leads in sample and how many are worse out of sample.
 
-A Sharpe ratio is never computed. With s1 = sum r, s2 = sum r^2 and n bars, SR |SR| = a / b, where a = s1 |s1| p (n - 1)
-/ n^2, b = s2 - s1^2 / n and p is the bars a year; and a / b > a' / b' where a b' > a' b. So trials with the same
-moments compare as equal, bit for bit. Half of the sums over a choice of blocks comes from a table of all choices among
-the first half of the blocks, half from one among the others: a split costs a trial two additions.
+With s1 = sum r, s2 = sum r^2 and n bars, SR |SR| = a / b, where a = s1 |s1| p (n - 1) / n^2, b = s2 - s1^2 / n and p is
+the bars a year; and a / b > a' / b' where a b' > a' b, which takes no division. So trials with the same moments compare
+as equal, bit for bit. These products are rounded: of three trials that are nearly as good, each may tie with the next
+and the last beat the first. So whoever comes near the leader is compared with it by the quotient, which puts all trials
+in one order, in whatever order they come.
+
+Half of the sums over a choice of blocks comes from a table of all choices among the first half of the blocks, half from
+one among the others: a split costs a trial two additions.
 """
 
 from typing import Any
@@ -13,6 +17,7 @@ from numba import njit
 OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "boundscheck": False}
 TILE = 64  # trials whose tables stay in the cache of a core
 FLAT = 1e-12  # a variance below this times the mean square is rounding
+NEAR = 1e-14  # two quotients may be equal where the products differ by less than this part of them
 
 
 @njit(**OPTIONS)
@@ -53,10 +58,10 @@ def scan(sums, squares, ids, splits, scales, leads, lead_ids, below, first_split
             lead_a, lead_b = leads[k, side], leads[k, side + 1]
             if counting:
                 below[k] += worse(low1[i], high1[j], low2[i], high2[j], stop - first, scale, share, lead_a, lead_b)
-            elif rivals(low1[i], high1[j], low2[i], high2[j], stop - first, scale, share, lead_a, lead_b) > 0:
+            elif rivals(low1[i], high1[j], low2[i], high2[j], stop - first, scale, share, near(lead_a), lead_b) > 0:
                 for t in range(stop - first):
                     a, b = ratio(low1[i, t] + high1[j, t], low2[i, t] + high2[j, t], scale, share)
-                    ahead, behind = a * leads[k, 1], leads[k, 0] * b
+                    ahead, behind = a / b, leads[k, 0] / leads[k, 1]
                     if ahead > behind or (ahead == behind and ids[first + t] < lead_ids[k]):
                         o, q = splits[k, 2], splits[k, 3]
                         leads[k, 0], leads[k, 1] = a, b
@@ -86,8 +91,14 @@ def worse(low1, high1, low2, high2, n, scale, share, lead_a, lead_b):
 
 
 @njit(**OPTIONS)
+def near(lead_a):
+    """Somewhat less than the leader's a, so that no trial as good as the leader is below it."""
+    return lead_a - NEAR * abs(lead_a)
+
+
+@njit(**OPTIONS)
 def rivals(low1, high1, low2, high2, n, scale, share, lead_a, lead_b):
-    """How many of n trials are at least as good as the leader."""
+    """How many of n trials are at least as good as a leader with these a and b."""
     found = 0
     for t in range(n):
         a, b = ratio(low1[t] + high1[t], low2[t] + high2[t], scale, share)

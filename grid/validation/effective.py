@@ -21,11 +21,6 @@ class Effective:
     by_spectrum: float
     sampled: int
 
-    @property
-    def conservative(self) -> tuple[float, str]:
-        """The larger estimate, and its name."""
-        return max((self.by_mean, "mean correlation"), (self.by_spectrum, "spectrum of correlations"))
-
 
 def effective_trials(returns: Floats, trials: int) -> Effective:
     """returns: float64[T, n], one column a sampled trial; those without variance are left out. trials: N, all of them.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,12 +53,16 @@ def excess(chunk: Chunk, risk_free_per_bar: float) -> Chunk:
 
 def over(chunk: Chunk, blocks: NDArray[np.bool_]) -> Floats:
     """Annual Sharpe ratios of the n trials over each set of blocks: bool[F, S] to float64[n, F]."""
-    chosen = blocks.astype(np.float64).T
-    return sharpe(chunk.bars @ chosen, chunk.sums @ chosen, chunk.squares @ chosen, chunk.periods)
+    bars = blocks @ chunk.bars
+    return sharpe(bars[:, None], _joined(chunk.sums, blocks), _joined(chunk.squares, blocks), chunk.periods).T
 
 
-def moments_of(returns: Floats, edges: NDArray[np.int64], periods: float = 1.0) -> Chunk:
-    """Returns of trials in the columns of float64[T, n], cut at rows `edges` (S + 1 of them), as a chunk."""
-    sums = np.stack([returns[a:b].sum(axis=0) for a, b in pairwise(edges)], axis=1)
-    squares = np.stack([(returns[a:b] ** 2).sum(axis=0) for a, b in pairwise(edges)], axis=1)
-    return Chunk(np.arange(returns.shape[1]), sums, squares, np.diff(edges).astype(np.float64), periods)
+def _joined(values: Floats, blocks: NDArray[np.bool_]) -> Floats:
+    """Sums over each set of blocks, float64[F, n], in the order of blocks: those of a matrix product would depend, in
+    their last digit, on how many other trials are in the chunk.
+    """
+    columns, found = np.ascontiguousarray(values.T), np.zeros((len(blocks), len(values)))
+    for total, chosen in zip(found, blocks, strict=True):
+        for block in np.flatnonzero(chosen):
+            total += columns[block]
+    return found

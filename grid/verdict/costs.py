@@ -34,7 +34,7 @@ def break_even(evidence: Evidence, trial: int) -> BreakEven:
     """Halve the range of a cost until the sign of the total return is found to 12 digits, trial by trial."""
     session = evidence.session
     dataset, point = session.resolved.plan.locate(trial)
-    loaded, execution = evidence.loaded(dataset), session.sweep.execution
+    loaded, execution = session.loaded(dataset), session.sweep.execution
     signals = session.resolved.strategy(**session.resolved.points[point]).signals(loaded.bars)
     row, blocks = np.empty(len(METRICS)), np.empty((3, len(loaded.edges) - 1))
 

@@ -7,9 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from grid.engine import Backtest, Engine
-from grid.errors import BadInput
-from grid.resolve import LoadedBars
+from grid.engine import Backtest, buy_and_hold
 from grid.results import OK
 from grid.session import Session
 from grid.validation.moments import Chunk, Floats, excess
@@ -25,7 +23,7 @@ SEED = 20_140_101
 
 
 class Evidence:
-    """Reads a session for its verdict. Raises what `Session` raises, and BadInput where its bars are others by now."""
+    """Reads a session for its verdict. Raises what `Session` raises."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -90,34 +88,13 @@ class Evidence:
         place: dict[int, int] = {}
         for trial in sorted(trials):
             place[trial] = len(columns)
-            columns.append(daily_returns(self.backtest(trial)))
+            columns.append(daily_returns(self.session.backtest(trial)))
         return _aligned([columns[place[trial]] for trial in trials])
 
     def held(self, dataset: int) -> tuple[NDArray[np.int64], Floats]:
         """Days and daily returns of buy and hold on a dataset, at the sweep's costs."""
-        from grid.engine import buy_and_hold
-
-        loaded = self.loaded(dataset)
-        return daily_returns(buy_and_hold(loaded.bars, self.session.sweep.execution, loaded.edges))
-
-    def backtest(self, trial: int) -> Backtest:
-        """A trial run again on the bars of the session."""
-        self.loaded(self.session.resolved.plan.locate(trial)[0])
-        return self.session.backtest(trial)
-
-    def loaded(self, dataset: int) -> LoadedBars:
-        """The bars of a dataset, which must be those of the session."""
         loaded = self.session.loaded(dataset)
-        if loaded.fingerprint != self._facts[dataset]["fingerprint"]:
-            raise BadInput(
-                f"the bars of {self.session.datasets[dataset]} are no longer those of session {self.session.id}, so "
-                "its trials cannot be run again."
-            )
-        return loaded
-
-    def engine(self, dataset: int) -> Engine:
-        loaded = self.loaded(dataset)
-        return Engine(loaded.bars, self.session.sweep.execution, loaded.edges)
+        return daily_returns(buy_and_hold(loaded.bars, self.session.sweep.execution, loaded.edges))
 
 
 def daily_returns(result: Backtest) -> tuple[NDArray[np.int64], Floats]:

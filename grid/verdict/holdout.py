@@ -14,7 +14,6 @@ from grid.engine import buy_and_hold
 from grid.errors import BadInput
 from grid.resolve import LoadedBars, ResolvedSweep
 from grid.session import Session
-from grid.verdict.evidence import Evidence
 from grid.verdict.fresh import fresh_start
 from grid.windows import nanoseconds
 from storage.errors import NotFound
@@ -26,7 +25,7 @@ def look(session: Session, trials: Sequence[int]) -> dict[str, Any]:
     """Run trials on the hold-out, write the look down, and return it; nothing is told that is not written.
 
     A trial starts there with the cash and without a position; its indicators know the bars before. Raises BadInput
-    where there is no hold-out, no such trial, or where the bars are no longer those of the session.
+    where there is no hold-out or no such trial, and what `Session.loaded` raises where something changed.
     """
     if not session.sweep.validation.holdout:
         raise BadInput(
@@ -70,13 +69,13 @@ def _user() -> str:
 
 
 def _one(session: Session, trial: int) -> dict[str, Any]:
-    resolved, evidence = session.resolved, Evidence(session)
+    resolved = session.resolved
     if not 0 <= trial < resolved.plan.total:
         raise BadInput(f"session {session.id} has no trial {trial}: numbers go to {resolved.plan.total - 1}.")
     dataset, point = resolved.plan.locate(trial)
     if not resolved.points.valid(np.array([point]))[0]:
         raise BadInput(f"session {session.id} has no trial {trial}: a constraint excludes its parameters.")
-    seen, whole = evidence.loaded(dataset), _to_the_end(resolved, dataset)
+    seen, whole = session.loaded(dataset), _to_the_end(resolved, dataset)
     start, stop = len(seen.bars), len(whole.bars)
     if start == stop:
         raise BadInput(f"{session.datasets[dataset]} has no bar in the hold-out of session {session.id}.")

@@ -20,7 +20,6 @@ from grid.resolve import LoadedBars, ResolvedSweep
 from grid.results import signed_scores
 from grid.session import Session
 from grid.validation.permute import Prices, permuted
-from grid.verdict.evidence import Evidence
 from storage.errors import NotFound
 
 DOCUMENT = "permutation.json"
@@ -61,7 +60,7 @@ def permute(
     """Run the search on `n` permuted markets and say where the real best lies; kept in the session as a document.
 
     seed: permutation i has the seed `seed + i`, so any number of processes gives the same. told: called with how many
-    are done. Raises BadInput where nobody leads, where the bars have changed, or where a price is not above 0.
+    are done. Raises BadInput where nobody leads or where a price is not above 0, and what `Session.loaded` raises.
     """
     if not session.ledger.summary.best:
         raise BadInput(f"nobody leads in session {session.id}, so there is no best to test.")
@@ -98,9 +97,8 @@ def last(session: Session) -> dict[str, Any] | None:
 
 
 def _bars(session: Session) -> Iterator[LoadedBars]:
-    evidence = Evidence(session)
     for dataset, key in enumerate(session.datasets):
-        loaded = evidence.loaded(dataset)
+        loaded = session.loaded(dataset)
         if min(float(loaded.bars.low.min()), float(loaded.bars.open.min())) <= 0:
             raise BadInput(f"{key} has a price that is not above 0: its returns cannot be permuted.")
         yield loaded

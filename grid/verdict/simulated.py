@@ -58,11 +58,12 @@ def _reality(excess: Floats, leaders: int, trials: int) -> dict[str, Any] | str:
         found = reality_check(excess)
     except ValueError as error:
         return str(error)
-    p_values = np.ones(max(trials, leaders))
+    p_values = np.ones(leaders)  # of the other trials it is 1
     statistic = math.sqrt(len(excess)) * excess[:, :leaders].mean(axis=0)
     for i, value in enumerate(statistic.tolist()):
         if found.omega[i] > 0:
             p_values[i] = 1 - NORMAL.cdf(value / found.omega[i])
+    every, share = holm(p_values, trials), benjamini_hochberg(p_values, trials)
     return {
         "trials": excess.shape[1],
         "of": trials,
@@ -72,10 +73,10 @@ def _reality(excess: Floats, leaders: int, trials: int) -> dict[str, Any] | str:
         "reality_check": found.white,
         "p_value_alone": float(p_values[0]),
         "leaders": leaders,
-        "holm": float(holm(p_values)[0]),
-        "holm_leaders": int((holm(p_values)[:leaders] <= 0.05).sum()),
-        "benjamini_hochberg": float(benjamini_hochberg(p_values)[0]),
-        "benjamini_hochberg_leaders": int((benjamini_hochberg(p_values)[:leaders] <= 0.05).sum()),
+        "holm": float(every[0]),
+        "holm_leaders": int((every <= 0.05).sum()),
+        "benjamini_hochberg": float(share[0]),
+        "benjamini_hochberg_leaders": int((share <= 0.05).sum()),
     }
 
 
@@ -89,7 +90,7 @@ def _alone(excess: Floats) -> dict[str, float] | str:
 
 
 def _intervals(evidence: Evidence, trial: int, own: Floats, periods: float) -> dict[str, Any]:
-    result = evidence.backtest(trial)
+    result = evidence.session.backtest(trial)
     pnl = result.trade_rows[result.trade_rows[:, T_REASON] != OPEN, T_PNL]
     before = result.cash + np.concatenate(([0.0], np.cumsum(pnl)))[:-1]
     years = len(own) / periods
@@ -112,7 +113,7 @@ def _fresh_walk(evidence: Evidence) -> dict[str, Any] | None:
         if trial < 0:
             continue
         dataset, point = session.resolved.plan.locate(trial)
-        loaded = evidence.loaded(dataset)
+        loaded = session.loaded(dataset)
         start, stop = (int(loaded.edges[edge]) for edge in split.test[0])
         if start == stop:
             continue

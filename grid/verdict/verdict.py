@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from grid.errors import BadInput
+from grid.errors import BadInput, Refused
 from grid.results import OK
 from grid.session import Session
 from grid.validation.cscv import cscv
@@ -41,8 +41,9 @@ TARGET = 1.0
 def verdict(session: Session, trial: int | None = None) -> dict[str, Any] | None:
     """What can be said of a trial, the session's best by default; None where nobody leads.
 
-    The sections are those of docs/verdict.md. One that cannot be made here (the strategy is not installed, the bars are
-    gone or changed) is a text that says why. Raises BadInput for a trial without a row or one that failed.
+    The sections are those of docs/verdict.md. One that cannot be made here (the strategy is not installed, not trusted
+    or changed, the bars are gone or changed) is a text that says why, and then the headline is `unknown`. Raises
+    BadInput for a trial without a row or one that failed.
     """
     if trial is None:
         if not session.ledger.summary.best:
@@ -60,7 +61,7 @@ def verdict(session: Session, trial: int | None = None) -> dict[str, Any] | None
     found["holdout"] = [{"look": x["look"], "at": x["at"], "by": x["by"]} for x in looks(session)]
     found["permutation"] = _told(last(session))
     found["checks"] = checks(found)
-    found["headline"] = headline(found["checks"])
+    found["headline"] = headline(found["checks"]) if isinstance(found["simulated"], dict) else "unknown"
     return found
 
 
@@ -88,7 +89,7 @@ def _told(found: dict[str, Any] | None) -> dict[str, Any] | None:
 def _here(make: Callable[[], dict[str, Any]]) -> dict[str, Any] | str:
     try:
         return make()
-    except (BadInput, StorageError, StrategyError) as error:
+    except (BadInput, Refused, StorageError, StrategyError) as error:
         return str(error)
 
 
@@ -97,8 +98,8 @@ def _luck(evidence: Evidence, row: dict[str, Any]) -> dict[str, Any]:
     session = evidence.session
     dataset = row["trial_id"] // len(session.points)
     periods, bars = evidence.periods[dataset], session.metadata["datasets"][dataset]["bars"]
-    own, others = _pooled(tried_by(session)), _pooled(_before(session))
-    both = own.plus(others) if others else own
+    here = tried_by(session)
+    both = _pooled(_ever(session, here))
     annual = row["sharpe"]
     record = Record(annual / math.sqrt(periods), bars, row["skew"], row["kurtosis"])
     return {
@@ -106,7 +107,7 @@ def _luck(evidence: Evidence, row: dict[str, Any]) -> dict[str, Any]:
         "bars": bars,
         "years": bars / periods,
         "trials": both.trials,
-        "trials_here": own.trials,
+        "trials_here": _pooled(here).trials,
         "sessions": both.sessions,
         "method": "every trial tried with this strategy on these datasets, as if independent",
         "variance_of_sharpes": both.variance,
@@ -126,10 +127,11 @@ def _pooled(found: list[Tried]) -> Tried:
     return Tried("", "", "", sessions, total.trials, total.ok, total.sharpe_sum, total.sharpe_sumsq)
 
 
-def _before(session: Session) -> list[Tried]:
+def _ever(session: Session, here: list[Tried]) -> list[Tried]:
+    """What was tried in the whole store, by the session's datasets; `here` is what the session itself tried."""
     store = SessionStore(session.folder.provider)
     keys = {(key.symbol, key.timeframe) for key in session.datasets}
-    found = ledger(store, session.sweep.strategy, session.metadata["fingerprint"])
+    found = ledger(store, session.sweep.strategy, {session.metadata["fingerprint"]: here})
     return [t for t in found if (t.symbol, t.timeframe) in keys]
 
 

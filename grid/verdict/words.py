@@ -9,6 +9,7 @@ MEANING = {
     "skill": "skill: every deciding check speaks for it.",
     "unproven": "not proven: a test for luck is passed, and not every deciding check.",
     "luck": "luck explains it: no test for luck is passed.",
+    "unknown": "it cannot be had here, as trials cannot be run again (see data snooping for why).",
 }
 COSTS = ("fee", "slippage")
 MARKS = {True: "+", False: "-", None: "?"}

@@ -19,9 +19,11 @@ def mount(desk: Desk) -> str:
 
 
 def test_a_module_that_a_remote_store_names_needs_trust(desk: Desk, mount: str):
-    desk.write_sweep(strategy="mine:Fussy", space={"fast": [5, 9], "slow": [20, 30]}, results={"store": mount})
+    given = {"strategy": "mine:Fussy", "space": {"fast": [5, 9], "slow": [20, 30]}, "results": {"store": mount}}
+    desk.write_sweep(**given, validation={"blocks": 4, "holdout": 0.2})
     session = desk.session()
-    commands = (("show", session, "--trial", "0"), ("resume", session))
+    commands = (("show", session, "--trial", "0"), ("resume", session), ("holdout", session))
+    commands += (("permute", session, "-n", "2"),)
     for command in commands:
         refused = desk.grid(*command, "--store", mount)
         assert refused.code == 3, refused.err
@@ -37,6 +39,11 @@ def test_what_needs_no_code_needs_no_trust(desk: Desk, mount: str):
     session = desk.session()
     for command in (("show", session), ("top", session), ("ls",)):
         assert desk.grid(*command, "--store", mount).code == 0, command
+    shown = desk.grid("show", session, "--store", mount)
+    assert "Best trials" in shown.out
+    assert "it cannot be had here" in shown.out
+    assert "--trust" in shown.out, "why there is no verdict"
+    assert "it cannot be had here" not in desk.grid("show", session, "--store", mount, "--trust").out
     audit = desk.grid("verify", session, "--store", mount)
     assert audit.code == 0, audit.err
     assert "--trust" in audit.out, "why nothing was recomputed"

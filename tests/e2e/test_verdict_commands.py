@@ -118,6 +118,22 @@ def test_a_requirement_that_no_trial_meets(desk: Desk) -> None:
         assert "nobody leads" in refused.err
 
 
+def test_a_session_whose_strategy_was_edited_shows_what_is_committed(desk: Desk) -> None:
+    walk(desk, strategy="mine:Fussy")
+    desk.session()
+    source = desk.folder / "mine.py"
+    source.write_text(source.read_text().replace("bars.sma(self.slow)", "bars.ema(self.slow)"))
+    shown = desk.grid("show", "latest")
+    assert shown.code == 0
+    for words in ("Best trials", "it cannot be had here", "the strategy mine:Fussy changed", "as a new session"):
+        assert words in " ".join(shown.out.split())
+    for command in (("show", "latest", "--trial", "0"), ("holdout", "latest"), ("permute", "latest", "-n", "2")):
+        refused = desk.grid(*command)
+        assert (refused.code, "the strategy mine:Fussy changed" in refused.err) == (3, True), command
+    assert not list(desk.results.glob("*/holdout-*.json"))
+    assert not list(desk.results.glob("*/permutation.json"))
+
+
 def test_other_bad_input(desk: Desk) -> None:
     walk(desk)
     desk.session()

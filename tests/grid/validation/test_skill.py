@@ -80,6 +80,15 @@ def test_adjusted_p_values_by_their_definitions(values: list[float]) -> None:
         assert holm(p_values)[i] == pytest.approx(stepped)
 
 
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.integers(0, 200))
+def test_tests_whose_p_value_is_1_need_not_be_given(values: list[float], others: int) -> None:
+    p_values = np.array(values)
+    given_all = np.concatenate((p_values, np.ones(others)))
+    for adjusted in (holm, benjamini_hochberg):
+        assert adjusted(p_values, len(given_all)).tolist() == adjusted(given_all)[: len(values)].tolist()
+    assert holm(np.array([1e-13]), 57_000_000_000).tolist() == [57_000_000_000 * 1e-13]
+
+
 def test_effective_trials_of_copies_of_independent_ones_and_of_a_mixture() -> None:
     random = np.random.default_rng(1)
     one = random.normal(size=(2000, 1))
@@ -91,6 +100,5 @@ def test_effective_trials_of_copies_of_independent_ones_and_of_a_mixture() -> No
     assert apart.by_spectrum > 900
     ten = effective_trials(np.repeat(random.normal(size=(2000, 10)), 12, axis=1), 1000)
     assert 8 < ten.by_spectrum < 12
-    assert ten.conservative == (ten.by_mean, "mean correlation")
     flat = effective_trials(np.zeros((100, 5)), 1000)
     assert (flat.by_mean, flat.sampled) == (1000, 0)

@@ -3,16 +3,17 @@
 import math
 from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from grid.engine import Engine, buy_and_hold
 from grid.errors import BadInput
 from grid.session import Session
-from grid.sweep import run
+from grid.sweep import Watch, run
 from grid.validation.sharpe import Record, deflated_sharpe
 from grid.verdict.checks import headline
 from grid.verdict.costs import break_even
@@ -20,9 +21,10 @@ from grid.verdict.evidence import Evidence, daily_returns
 from grid.verdict.fresh import fresh_start
 from grid.verdict.holdout import look, looks
 from grid.verdict.permutation import Permuted, permute
+from grid.verdict.simulated import simulated
 from grid.verdict.surface import Surface
-from grid.verdict.tried import ledger, tried_by
-from grid.verdict.verdict import verdict
+from grid.verdict.tried import exact_sum, ledger, tried_by
+from grid.verdict.verdict import luck, verdict
 from grid.verdict.words import lines
 from storage.providers import provider_for
 from storage.sessions import SessionStore
@@ -87,6 +89,22 @@ def test_ten_small_sweeps_are_deflated_like_one_large_one(found: dict[str, Any])
     assert sum(t.trials for t in ledger(SessionStore(provider_for(store)))) == found["luck"]["trials"]
 
 
+def test_a_search_that_was_stopped_and_run_again_counts_in_full() -> None:
+    sweep = sweep_of(f"memory://verdict-{next(STORES)}")
+    done: list[int] = []
+    stopping = Watch(progress=lambda p: done.append(p.done), stopping=lambda: bool(done))
+    stopped = run(sweep, "serial", stopping, unit_size=10)
+    whole = run(sweep, "serial")
+    assert 0 < stopped.ledger.summary.ok < whole.ledger.summary.ok == 48
+    assert stopped.metadata["fingerprint"] == whole.metadata["fingerprint"]
+    told = ledger(SessionStore(provider_for(str(whole.sweep.results.store))))
+    assert [(t.sessions, t.trials) for t in told] == [(1, 24), (1, 24)]
+    for one in (stopped, whole):
+        found = luck(one)
+        assert found is not None
+        assert (found["sessions"], found["trials"], found["trials_here"]) == (1, 48, one.ledger.summary.ok)
+
+
 def test_the_ledger_is_that_of_the_rows_and_counts_strategies_apart(session: Session) -> None:
     store = str(session.sweep.results.store)
     session_of(store, strategy="donchian_breakout", space={"window": [10, 20]})
@@ -97,6 +115,31 @@ def test_the_ledger_is_that_of_the_rows_and_counts_strategies_apart(session: Ses
         own = rows[rows.symbol == one.symbol].sharpe
         assert told["sma_cross", one.symbol] == one
         assert (one.trials, one.variance) == (len(own), pytest.approx(own.var(ddof=1)))
+
+
+@given(st.lists(st.floats(-1e100, 1e100)), st.integers(0, 20))
+def test_a_sum_without_rounding(values: list[float], cut: int) -> None:
+    given_all = np.array(values, np.float64)
+    total = exact_sum(given_all)
+    assert float(total) == math.fsum(values)
+    assert total == exact_sum(given_all[::-1]) == exact_sum(given_all[:cut]) + exact_sum(given_all[cut:])
+
+
+def test_a_verdict_is_the_same_for_any_order_of_parts(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("grid.aggregate.FLUSH_ROWS", 1)
+    pieces = run(sweep_of(f"memory://verdict-{next(STORES)}"), "serial", unit_size=5)
+    parts = pieces.ledger.parts
+    assert len(parts) > 8
+    turned = Session(pieces.folder)
+    turned.ledger.parts[:] = [*parts[1::2], *parts[0::2]]
+    told = verdict(session, 0)
+    assert told is not None
+    for other in (pieces, turned):
+        assert tried_by(other) == tried_by(session)
+        again = verdict(other, 0)
+        assert again is not None
+        for name in ("luck", "overfitting", "walk_forward"):
+            assert again[name] == told[name], name
 
 
 def test_daily_returns_are_the_equity_of_each_day(session: Session) -> None:
@@ -169,6 +212,15 @@ def test_at_the_break_even_cost_nothing_is_left(session: Session, found: dict[st
         assert left == pytest.approx(0, abs=1e-6)
 
 
+def test_more_trials_than_memory_holds_are_counted(session: Session, found: dict[str, Any]) -> None:
+    few, many = found["simulated"]["reality"], 57_000_000_000
+    told = simulated(Evidence(session), found["trial_id"], many)["reality"]
+    assert (told["of"], told["p_value_alone"]) == (many, few["p_value_alone"])
+    assert few["holm"] == pytest.approx(min(1, 48 * few["p_value_alone"]))
+    assert told["holm"] == told["benjamini_hochberg"] == 1.0
+    assert told["holm_leaders"] == told["benjamini_hochberg_leaders"] == 0
+
+
 def test_trials_by_plateau_and_left_out_symbols(session: Session) -> None:
     surface = Surface(session)
     scores = session.trials().to_pandas().sharpe.to_numpy().reshape(2, len(FAST), len(SLOW))
@@ -235,6 +287,7 @@ def test_a_verdict_without_the_strategy_says_so(session: Session, monkeypatch: p
     assert told["simulated"] == "the strategy is not installed here."
     assert "cannot be run again here" in lines(told)["data snooping"]
     assert told["luck"]["deflated_sharpe"] < 1
+    assert told["headline"] == "unknown"
 
 
 def test_nobody_to_judge() -> None:
@@ -247,15 +300,3 @@ def test_words() -> None:
     assert headline([yes, yes, beside, yes, yes]) == "skill"
     assert headline([no, yes, beside, yes, yes]) == "unproven"
     assert headline([no, no, beside, yes, yes]) == "luck"
-
-
-def test_changed_bars_are_refused(tmp_path: Path) -> None:
-    import shutil
-
-    shutil.copytree(REPOSITORY / "data" / "IBM", tmp_path / "data" / "IBM")
-    data = {"store": str(tmp_path / "data"), "symbols": ["IBM"], "timeframes": ["1D"], "start": "2010-01-01"}
-    session = session_of(data=data)
-    (tmp_path / "data" / "IBM" / "1D" / "2011.parquet").unlink()
-    told = verdict(Session(session.folder))
-    assert told is not None
-    assert "no longer those of session" in told["simulated"]
