@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from storage.providers import LocalProvider
+from storage.providers import LocalProvider, local
 from storage.pruning import prune
 from storage.sessions import CommitRecord, SessionFolder
 
@@ -46,6 +46,17 @@ def test_what_nobody_names_is_found_and_removed_when_asked(folder):
     assert prune(folder.provider, HOUR, nobody, delete=True).parts == []
     assert folder.provider.leftovers(0.0) == []
     assert [folder.read_part(part) for record in folder.commits() for part in record.parts] == [b"named"]
+
+
+def test_a_writer_that_finishes_meanwhile_leaves_nothing(folder, monkeypatch):
+    """Its temporary file is gone between the listing and the look at its age."""
+    walk = local._files_below
+
+    def overtaken(root, top, hidden=False):
+        return [*walk(root, top, hidden), "s1/trials/.tmp-finished"]
+
+    monkeypatch.setattr(local, "_files_below", overtaken)
+    assert folder.provider.leftovers(HOUR) == ["s1/trials/.tmp-dead"]
 
 
 def test_what_is_young_stays(folder):
