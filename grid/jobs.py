@@ -177,7 +177,7 @@ def check_dashboard(address: str) -> None:
     request = urllib.request.Request(f"{address}/api/version")  # noqa: S310 - http or https, `jobs_address` saw to it
     token = the_token()
     if token is not None:
-        request.add_header("Authorization", f"Bearer {token}")
+        request.add_unredirected_header("Authorization", f"Bearer {token}")  # not for whom it may name
     try:
         with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310
             content = answer.read(10_000)

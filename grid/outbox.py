@@ -46,6 +46,10 @@ class Outbox:
         """Those whose answer is awaited."""
         return [p for p in self._parcels if p.answer is not None]
 
+    def waits_since(self) -> float | None:
+        """When the oldest of those was handed over that the aggregator has taken in and not committed."""
+        return min((p.since for p in self._parcels if p.writer is not None), default=None)
+
     def sent(self, parcel: Parcel, answer: Any, now: float) -> None:
         """A parcel was handed over, and `answer` stands for what will come back."""
         parcel.answer, parcel.since = answer, now

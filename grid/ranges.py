@@ -32,10 +32,6 @@ class Ranges:
         at = bisect_right(self._starts, number) - 1
         return at >= 0 and number < self._stops[at]
 
-    def contains(self, start: int, stop: int) -> bool:
-        """Whether every number of [start, stop) is in the set (true for an empty range)."""
-        return self.overlap(start, stop) == stop - start
-
     def overlap(self, start: int, stop: int) -> int:
         """How many numbers of [start, stop) are in the set."""
         return sum(b - a for a, b in self.intersect(start, stop))

@@ -136,17 +136,20 @@ class _Trials:
         errors: list[str | None] = []
         overdue = 0
         while overdue < MOST_OVERDUE:
-            left = points[len(errors) :]
+            left, began = points[len(errors) :], time.monotonic()
+            chunk_s = 0.0
             try:
                 for kind, value in answers(partial(self._work, number, loaded, left, budget_s), SILENCE_S):
                     if kind == TIMED:
                         self._seconds[number] = value
                     else:
                         errors.append(value)
+                        chunk_s = CHUNK * (time.monotonic() - began) / (len(left) - len(points) + len(errors))
                 break
             except Fallen as fallen:
-                self.deadly = True
-                if len(errors) == len(points):
+                timing = len(errors) == len(points)
+                self.deadly |= not (timing and fallen.overdue and chunk_s > SILENCE_S)  # all of them slow: none hangs
+                if timing:
                     self._timed_enough = True  # what one dataset took to find out, the others need not
                     break
                 self._fallen.add(int(points[len(errors)]))

@@ -153,9 +153,7 @@ def begin_or_reopen(
         return begin(resolved, rehearsal, session_id)
     if not force:
         refuse_second_driver(folder)
-    session = Session(folder)
-    check_same(session, resolved, rehearsal)
-    return session
+    return _reopened(folder, resolved, rehearsal)
 
 
 def _check_entrance(address: str | None) -> None:
@@ -174,7 +172,10 @@ def new_session_id(name: str) -> str:
 
 
 def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None = None) -> Session:
-    """Announce a session and write its metadata; one that was announced and never begun is begun now."""
+    """Announce a session and write its metadata; one that was announced and never begun is begun now.
+
+    Of two that begin one id at once the first is the session; the other one goes on with it, or is Refused.
+    """
     sweep, now = resolved.sweep, datetime.now(UTC)
     session_id = session_id or new_session_id(sweep.name)
     entry = {
@@ -208,8 +209,15 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None 
             },
         }
     )
-    folder.write_document("metadata.json", metadata)
-    return Session(folder, metadata)
+    if folder.create_document("metadata.json", metadata):
+        return Session(folder, metadata)
+    return _reopened(folder, resolved, rehearsal)
+
+
+def _reopened(folder: SessionFolder, resolved: ResolvedSweep, rehearsal: Rehearsal) -> Session:
+    session = Session(folder)
+    check_same(session, resolved, rehearsal)
+    return session
 
 
 def carry_on(session: Session, resolved: ResolvedSweep, executor: str, watch: Watch, unit_size: int | None) -> Session:

@@ -75,13 +75,18 @@ class _Auditor:
 
     def log(self) -> None:
         """Every record there is: readable, consecutive, and no number answered twice."""
-        numbers = self.folder.commit_numbers()
-        for n in range(numbers[-1] + 1 if numbers else 0):
-            path = f"commits/{n:010d}.json"
-            with _noted(self.found, path):
+        following = 0
+        for n in self.folder.commit_numbers():
+            if n > following:
+                others = f", and all up to {n - 1:010d}" if n > following + 1 else ""
+                self._tell(
+                    _record(following), f"is missing{others}, while later ones are there: readers stop before it"
+                )
+            following = n + 1
+            with _noted(self.found, _record(n)):
                 record = self.folder.read_commit(n)
                 if record is None:
-                    self._tell(path, "is missing, while later ones are there: readers stop before it")
+                    self._tell(_record(n), "is listed and cannot be read")
                 else:
                     self._records.append(record)
         self.found.commits = len(self._records)
@@ -90,9 +95,7 @@ class _Auditor:
             for part in record.parts:
                 for start, stop in part.ranges:
                     if done.overlap(start, stop):
-                        self._tell(
-                            f"commits/{record.n:010d}.json", f"answers trials of [{start}, {stop}) a second time"
-                        )
+                        self._tell(_record(record.n), f"answers trials of [{start}, {stop}) a second time")
                     done.add(start, stop)
 
     def sessions_own_words(self) -> bool:
@@ -230,6 +233,10 @@ class _Auditor:
 
     def _tell(self, where: str, what: str) -> None:
         self.found.damage.append(Damage(where, what))
+
+
+def _record(n: int) -> str:
+    return f"commits/{n:010d}.json"
 
 
 def _by_dataset(picked: list[pa.Table], points: int) -> dict[int, list[pa.Table]]:

@@ -4,6 +4,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from storage.errors import NotFound, StorageError
@@ -11,6 +12,8 @@ from storage.providers import Paths, StorageProvider
 from storage.sessions import SessionFolder
 
 OLD_S = 3600.0
+LOOK_EVERY = 16
+"""Parts that are removed between two looks at a session's driver and log."""
 _PART = re.compile(r"([^/]+)/trials/part-[^/]+\.parquet")
 _COMMIT = re.compile(r"([^/]+)/commits/(\d{10})\.json")
 
@@ -30,26 +33,51 @@ def prune(provider: StorageProvider, older_than_s: float, alive: Callable[[str],
     alive: whether a driver works on the session of that id; its parts may be named in a moment. So may those of a
     driver that begins right now, which is why a part must be old as well. A session with a damaged commit record keeps
     all its parts: what the record named cannot be known. Costs a listing, and a read of each commit record.
+
+    A driver that begins meanwhile writes the parts it needs again, which makes them young. So a part's age is looked at
+    right before it is removed, and driver and log before each `LOOK_EVERY` parts.
     """
+    how = _How(older_than_s, alive, delete)
     litter = Litter(temporary=provider.leftovers(older_than_s))
     parts, numbers = _listed(provider)
     for session_id, paths in sorted(parts.items()):
         try:
-            nameless = set(paths) - _named(SessionFolder(provider, session_id), numbers[session_id])
+            folder = SessionFolder(provider, session_id)
+            nameless = _nameless(folder, paths, numbers[session_id])
         except StorageError as error:
             litter.kept[session_id] = str(error)
             continue
-        old = [path for path in sorted(nameless) if _is_old(provider, path, older_than_s)]
-        if old and alive(session_id):
-            litter.kept[session_id] = "a driver works on it"
-            continue
-        litter.parts.extend(old)
-        if delete:
-            _delete(provider, old)
+        _prune_session(folder, nameless, numbers[session_id][-1:], how, litter)
     if delete:
         for name in litter.temporary:
             provider.remove_leftover(name)
     return litter
+
+
+@dataclass(frozen=True)
+class _How:
+    """As in `prune`."""
+
+    older_than_s: float
+    alive: Callable[[str], bool]
+    delete: bool
+
+
+def _prune_session(folder: SessionFolder, nameless: Paths, last: list[int], how: _How, litter: Litter) -> None:
+    """last: the number of the last record that was looked at, where there is one."""
+    old = [path for path in nameless if _is_old(folder.provider, path, how.older_than_s)]
+    for first in range(0, len(old), LOOK_EVERY):
+        if how.alive(folder.session_id):
+            litter.kept[folder.session_id] = "a driver works on it"
+            return
+        some = old[first : first + LOOK_EVERY]
+        if how.delete:
+            some = _removed(folder.provider, _nameless(folder, some, last), how.older_than_s)
+        litter.parts.extend(some)
+
+
+def _nameless(folder: SessionFolder, paths: Paths, numbers: list[int]) -> Paths:
+    return sorted(set(paths) - _named(folder, numbers))
 
 
 def _listed(provider: StorageProvider) -> tuple[dict[str, Paths], dict[str, list[int]]]:
@@ -77,9 +105,12 @@ def _is_old(provider: StorageProvider, path: str, seconds: float) -> bool:
         return False
 
 
-def _delete(provider: StorageProvider, paths: Paths) -> None:
+def _removed(provider: StorageProvider, paths: Paths, older_than_s: float) -> Paths:
+    """Those that are still old, each looked at right before; they are gone."""
+    gone = []
     for path in paths:
-        try:
-            provider.delete(path)
-        except NotFound:
-            continue  # somebody else prunes too
+        if _is_old(provider, path, older_than_s):
+            with suppress(NotFound):  # somebody else prunes too
+                provider.delete(path)
+            gone.append(path)
+    return gone

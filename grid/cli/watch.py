@@ -39,7 +39,7 @@ def watch(
     Exits as `grid run` would have: 0 done, 1 with failed trials, 3 stopped by a limit, 130 interrupted.
     """
     session = Session.open(session_id, store)
-    total = session.resolved.plan.total
+    total = session.metadata["trials"]["numbers"]
     meter = Meter(total, session.ledger.done.total(), not session.sweep.objective.descending, quiet or as_json)
     ended = session
     with meter.shown():

@@ -1,4 +1,4 @@
-"""What runs on the cluster: workers, the aggregator, and the task that loads bars."""
+"""What runs on the cluster: workers, the aggregator, and the loader of bars; each is an actor."""
 
 import logging
 import platform

@@ -17,6 +17,7 @@ from storage.errors import StorageError
 MOST_LOADS = 5
 """Loads of a dataset that are lost one after the other, no unit finished between them, before the sweep is paused."""
 LONGEST_LOAD_S = 600.0
+"""What one load may take from when its turn has come: the actor reads one dataset after the other."""
 BARS_LOST = (ObjectLostError, RayActorError, OutOfMemoryError, NodeDiedError)
 """What a worker meets when the actor that reads bars, or the node that held them, is gone."""
 
@@ -30,7 +31,8 @@ class BarsOnCluster:
         self._loader = self._start()
         self._readers: dict[int, Any] = {}
         self._unread: set[int] = set()
-        self._loading: dict[int, float] = {}
+        self._loading: dict[int, Any] = {}  # in the order in which they are read
+        self._turn: tuple[Any, float] = (None, 0.0)
         self._losses: Counter[int] = Counter()
 
     def of(self, dataset: int, needed: set[int]) -> Any:
@@ -43,18 +45,24 @@ class BarsOnCluster:
             wanted = self._work.fingerprint(dataset)
             self._bars[dataset] = self._loader.load.options(name=title).remote(dataset, wanted)
             self._readers[dataset] = self._loader
-            self._loading[dataset] = time.monotonic()
+            self._loading[dataset] = self._bars[dataset]
             self._unread.add(dataset)
         return self._bars[dataset]
 
     def loading(self) -> list[int]:
-        """Datasets whose bars are not there yet. Those that take too long are loaded again."""
-        for dataset, since in list(self._loading.items()):
-            if ray.wait([self._bars[dataset]], timeout=0, fetch_local=False)[0]:
+        """Datasets whose bars are not there yet. The one whose turn it is is loaded again when it takes too long."""
+        for dataset, bars in list(self._loading.items()):
+            if ray.wait([bars], timeout=0, fetch_local=False)[0]:
                 del self._loading[dataset]
-            elif time.monotonic() - since > LONGEST_LOAD_S:
-                self.lost(dataset, self._bars[dataset], f"loading them took longer than {LONGEST_LOAD_S:.0f} s")
+        self._judge(next(iter(self._loading), None))
         return list(self._loading)
+
+    def _judge(self, dataset: int | None) -> None:
+        bars = None if dataset is None else self._bars[dataset]
+        if dataset is None or bars is not self._turn[0]:
+            self._turn = bars, time.monotonic()
+        elif time.monotonic() - self._turn[1] > LONGEST_LOAD_S:
+            self.lost(dataset, bars, f"loading them took longer than {LONGEST_LOAD_S:.0f} s")
 
     def proved(self, dataset: int, read: Mapping[str, int]) -> None:
         """A unit on these bars was finished; `read` is what reading them took, which several workers share."""

@@ -17,7 +17,7 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from grid.aggregate import Receipt
+from grid.aggregate import FLUSH_AFTER_S, Receipt
 from grid.cluster.actors import AggregatorActor
 from grid.outbox import Outbox, Parcel
 from grid.plan import WorkUnit
@@ -29,8 +29,11 @@ log = logging.getLogger(__name__)
 MOST_UNCOMMITTED = 64
 MOST_AGGREGATORS = 5
 WAIT_S = 0.2
-ANSWER_S = 300.0
-"""An aggregator that has not answered for so long is replaced; its store gives up well before."""
+ANSWER_S = 900.0
+"""An aggregator that has not answered for so long is replaced. One that is well answers within a commit, most often a
+part and a record. On S3 a request begins its last attempt by 100 s and gives it up by 190 s; the record may need two,
+as one whose answer was lost is asked whose it is. That is 570 s, and 760 s where there is a second part.
+"""
 GONE = (RayActorError, NodeDiedError, OutOfMemoryError)
 
 
@@ -65,6 +68,7 @@ class Collector:
         self._outbox = Outbox()
         self._orphaned = 0
         self._heard = 0.0
+        self._flush: tuple[Any, float] | None = None  # the answer to a flush that is awaited, and since when
         self._aggregator = self._start()
 
     @property
@@ -83,7 +87,8 @@ class Collector:
 
     def awaited(self) -> list[Any]:
         """The answers that are awaited."""
-        return [parcel.answer for parcel in self._outbox.awaited()]
+        flush = [self._flush[0]] if self._flush else []
+        return [*flush, *(parcel.answer for parcel in self._outbox.awaited())]
 
     def close(self) -> None:
         ray.kill(self._aggregator)
@@ -98,28 +103,39 @@ class Collector:
     def settle(self, idle: bool) -> list[WorkUnit]:
         """Hand batches to the aggregator, again if it died with them, and drop those that it has committed.
 
-        idle: nothing more is on its way, so what waits is to be committed now. Returns units whose batch was lost.
+        idle: nothing more is on its way, so what waits is to be committed now; else it waits for a second at most. The
+        driver does not wait for a commit. Returns units whose batch was lost.
         """
         for parcel in self._outbox.unsent():
             self._outbox.sent(parcel, self._aggregator.fold.remote(parcel.batch), time.monotonic())
+        if self._flush:
+            self._read_flush(self._flush[0])
         awaited = self._outbox.awaited()
-        if awaited and time.monotonic() - max(self._heard, min(p.since for p in awaited)) > ANSWER_S:
+        asked = [p.since for p in awaited] + ([self._flush[1]] if self._flush else [])
+        if asked and time.monotonic() - max(self._heard, min(asked)) > ANSWER_S:
             return self._start_over()
         if awaited:
             ready, _ = ray.wait([p.answer for p in awaited], num_returns=len(awaited), timeout=0)
             lost = [self._read_receipt(p) for p in awaited if p.answer in ready]
             return [unit for unit in lost if unit is not None]
-        if self.count and (idle or self.full):
-            receipt = self._receive(self._aggregator.flush.remote())
-            if receipt is not None:
-                self._outbox.heard(receipt)
+        since, now = self._outbox.waits_since(), time.monotonic()
+        if not self._flush and since is not None and (idle or self.full or now - since >= FLUSH_AFTER_S):
+            self._flush = self._aggregator.flush.remote(), now
         return []
+
+    def _read_flush(self, answer: Any) -> None:
+        if not ray.wait([answer], timeout=0)[0]:
+            return
+        self._flush = None
+        receipt = self._receive(answer)
+        if receipt is not None:
+            self._outbox.heard(receipt)
 
     def _start_over(self) -> list[WorkUnit]:
         """No answer for too long: the aggregator hangs, or waits for a batch on a node that is cut off. Both go."""
         log.warning("the aggregator does not answer; another one takes its place")
         ray.kill(self._aggregator)
-        self._aggregator = self._start()
+        self._aggregator, self._flush = self._start(), None
         return self._outbox.give_up()
 
     def _read_receipt(self, parcel: Parcel) -> WorkUnit | None:
@@ -143,6 +159,7 @@ class Collector:
         except (*GONE, GetTimeoutError) as error:
             log.warning("the aggregator was lost (%s); its successor reads the commit log", type(error).__name__)
             self._outbox.aggregator_lost()
+            self._flush = None
             if isinstance(error, ActorDiedError):
                 self._restart_aggregator(error)
             time.sleep(WAIT_S)

@@ -124,6 +124,8 @@ def connected(cluster: ClusterSpec) -> Iterator[None]:
 def _own_sigterm() -> Iterator[None]:
     """Keep the handler there is: Ray's ends the process at once, where ours commits what is in flight."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread() and before is not None:
-        signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread() and before is not None:
+            signal.signal(signal.SIGTERM, before)

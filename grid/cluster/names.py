@@ -14,7 +14,7 @@ def unit_name(session_id: str, start: int, total: int) -> str:
 
 
 def bars_name(session_id: str, start: int, total: int) -> str:
-    """Of the task that loads the bars of a dataset whose first trial number is `start`, likewise."""
+    """Of the call that loads the bars of a dataset whose first trial number is `start`, likewise."""
     return f"{session_id} bars from trial {_hundredth(start, total)[0]}"
 
 

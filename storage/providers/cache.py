@@ -26,8 +26,8 @@ CLAIM_S = 120.0
 _POLL_S = 0.02
 _PART = ".part-"
 _SEAL_BYTES = 32
-_intact: set[tuple[str, int, int]] = set()
-"""Sealed files that this process has checked: path, inode and size."""
+_intact: set[tuple[str, int, int, int]] = set()
+"""Sealed files that this process has checked: path, inode, size and when they were written."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class CachedProvider:
                     claim.rename(gone)
                     gone.unlink()
             if self._claimed(claim):
-                return look()
+                return None
             time.sleep(_POLL_S)
 
     def _evict(self, newest: Path) -> None:
@@ -220,7 +220,7 @@ def _content(file: Path, size: int) -> bytes | None:
     """A copy that is whole; reading it makes it young again."""
     try:
         data = file.read_bytes()
-        os.utime(file)
+        _touch(file)
     except OSError:
         return None
     return data if len(data) == size else None
@@ -230,7 +230,7 @@ def _mapped(file: Path, size: int) -> BinaryIO | None:
     """Arrow's own kind of file, which it reads without a copy."""
     try:
         mapped = pa.memory_map(str(file))
-        os.utime(file)
+        _touch(file)
     except (OSError, pa.ArrowException):  # an empty file cannot be mapped
         return None
     return cast(BinaryIO, mapped) if mapped.size() == size else None
@@ -240,8 +240,8 @@ def _sealed(file: Path) -> pa.Buffer | None:
     """The content of a file that ends with the sha256 of it; a damaged one is removed."""
     try:
         whole = pa.memory_map(str(file)).read_buffer()
-        os.utime(file)
-        key = (str(file), file.stat().st_ino, whole.size)
+        status = _touch(file)
+        key = (str(file), status.st_ino, whole.size, status.st_mtime_ns)
     except (OSError, pa.ArrowException):
         return None
     content = whole.slice(0, max(whole.size - _SEAL_BYTES, 0))
@@ -252,6 +252,13 @@ def _sealed(file: Path) -> pa.Buffer | None:
             return None
         _intact.add(key)
     return content
+
+
+def _touch(file: Path) -> os.stat_result:
+    """Note that it is read now, as its time of access: the other one tells contents apart. Its state before."""
+    status = file.stat()
+    os.utime(file, ns=(time.time_ns(), status.st_mtime_ns))
+    return status
 
 
 def _publish(file: Path, data: bytes) -> None:
@@ -272,8 +279,8 @@ def _age_s(claim: Path) -> float:
 
 
 def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
-    """(time, size, file) of all copies, and of parts that a dead process left behind."""
+    """(time of access, size, file) of all copies, and of parts that a dead process left behind."""
     for file in folder.glob("??/*"):
         with suppress(OSError):
             status = file.stat()
-            yield status.st_mtime, status.st_size, file
+            yield status.st_atime, status.st_size, file

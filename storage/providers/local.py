@@ -138,12 +138,15 @@ class LocalProvider:
 
     def leftovers(self, older_than_s: float) -> Paths:
         """See `StorageProvider.leftovers`."""
-        latest = time.time() - older_than_s
+        latest, found = time.time() - older_than_s, []
         with told("list", "", self.uri):
             if not self.root.is_dir():
                 return []
-            names = list(_files_below(self.root, self.root, hidden=True))
-            return sorted(name for name in names if (self.root / name).stat().st_mtime <= latest)
+            for name in _files_below(self.root, self.root, hidden=True):
+                with suppress(FileNotFoundError):  # its writer has finished meanwhile
+                    if (self.root / name).stat().st_mtime <= latest:
+                        found.append(name)
+        return sorted(found)
 
     def remove_leftover(self, name: str) -> None:
         """See `StorageProvider.remove_leftover`."""

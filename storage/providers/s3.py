@@ -119,8 +119,8 @@ class S3Provider:
         key, labels = self._root() + name, self._labels(b"")
         put = Call("create", name, "put_object", {"Key": key, "Body": b"", "IfNoneMatch": "*", **labels})
         try:
-            self._told(put)
-            if self._accepts(put):
+            self._accepts(put, 412)  # refused is our own repetition, after an answer that was lost
+            if self._accepts(put, 409, 412):
                 raise StorageError(
                     f"{self._where()} overwrites what is there when it is asked to create only what is absent, so "
                     "writers could lose each other's work; keep results in a folder or on NFS instead, or use a store "
@@ -157,11 +157,11 @@ class S3Provider:
                 return
             following = {"ContinuationToken": page["NextContinuationToken"]}
 
-    def _accepts(self, put: Call) -> bool:
+    def _accepts(self, put: Call, *refusals: int) -> bool:
         try:
             self._connection().run(put, self.uri)
         except Refused as refusal:
-            if refusal.status not in (409, 412):
+            if refusal.status not in refusals:
                 raise refusal.told() from refusal.error
             return False
         return True

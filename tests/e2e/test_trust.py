@@ -1,5 +1,6 @@
 """Code that a results store names is imported from a folder of this machine, and from a remote store with --trust."""
 
+import json
 import subprocess
 import sys
 
@@ -47,6 +48,13 @@ def test_what_needs_no_code_needs_no_trust(desk: Desk, mount: str):
     audit = desk.grid("verify", session, "--store", mount)
     assert audit.code == 0, audit.err
     assert "--trust" in audit.out, "why nothing was recomputed"
+
+
+def test_watching_needs_no_trust(desk: Desk, mount: str):
+    desk.write_sweep(strategy="mine:Fussy", space={"fast": [5, 9], "slow": [20, 30]}, results={"store": mount})
+    watched = desk.grid("watch", desk.session(), "--store", mount, "--json")
+    assert watched.code == 0, watched.err
+    assert json.loads(watched.out.splitlines()[-1])["total"] == 8
 
 
 def test_folders_of_this_machine_and_registered_strategies_are_trusted(desk: Desk, mount: str):

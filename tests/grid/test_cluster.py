@@ -1,6 +1,8 @@
 """What the driver finds out about workers before it gives them work."""
 
 import os
+import signal
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,17 @@ def test_the_names_of_a_sweeps_tasks_are_few(total: int):
     assert len({bars_name("s1", start, total) for start in starts}) == len(names)
     assert all(name.startswith("s1 trials [") for name in names)
     assert unit_name("s1", total - 1, total).endswith(f", {total})")
+
+
+def test_our_handler_of_sigterm_comes_back_also_where_ray_does_not_start():
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with suppress(ConnectionError), connect._own_sigterm():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            raise ConnectionError
+        assert signal.getsignal(signal.SIGTERM) == before
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.ray

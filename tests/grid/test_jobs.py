@@ -20,11 +20,12 @@ pytestmark = pytest.mark.filterwarnings("default")  # Ray's own warnings are not
 
 
 @contextmanager
-def answering(code: int, content: bytes, heard: list[str | None]) -> Iterator[str]:
+def answering(code: int, content: bytes, heard: list[str | None], elsewhere: str = "") -> Iterator[str]:
     class Answer(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             heard.append(self.headers["Authorization"])
             self.send_response(code)
+            self.send_header("Location", elsewhere)
             self.end_headers()
             self.wfile.write(content)
 
@@ -70,6 +71,15 @@ def test_who_answers_wrongly_is_told_in_a_sentence(
 def test_a_dashboard_is_taken():
     with answering(200, b'{"ray_version": "2.60.0"}', []) as address:
         check_dashboard(address)
+
+
+def test_the_token_is_not_handed_on_to_whom_an_answer_names(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(auth.TOKEN, "x" * 40)
+    first: list[str | None] = []
+    second: list[str | None] = []
+    with answering(200, b'{"ray_version": "2"}', second) as other, answering(302, b"", first, other) as address:
+        check_dashboard(address)
+    assert (first, second) == ([f"Bearer {'x' * 40}"], [None])
 
 
 def test_nobody_there_is_told():

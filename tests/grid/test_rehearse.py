@@ -1,12 +1,14 @@
 """The rehearsal of a sweep whose trials do their worst: a row or a refusal, and the driver lives."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from grid import rehearse as module
+from grid.apart import Fallen
 from grid.errors import Refused
 from grid.rehearse import CANARIES, MOST_OVERDUE, Rehearsal, rehearse
 from grid.resolve import resolve
@@ -63,6 +65,24 @@ def test_one_among_the_timed_trials_is_survived(tmp_path: Path, monkeypatch: pyt
     assert found.canaries == [None] * CANARIES
     assert found.deadly
     assert all(0 < d["seconds_per_trial"] < 0.5 for d in found.datasets)
+
+
+@pytest.mark.parametrize(
+    ("silence_s", "overdue", "deadly"), [(60, True, True), (1e-9, True, False), (1e-9, False, True)]
+)
+def test_a_chunk_of_slow_trials_is_not_deadly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silence_s: float, overdue: bool, deadly: bool
+) -> None:
+    """One that takes as long as the canaries let expect; one that dies is, and one that was to be quick."""
+
+    def answers(*_: object) -> Iterator[Any]:
+        yield from [[module.CANARY, None]] * CANARIES
+        raise Fallen("the timing fell", overdue)
+
+    resolved = resolve(Sweep(**small(tmp_path)))
+    monkeypatch.setattr(module, "SILENCE_S", silence_s)
+    monkeypatch.setattr(module, "answers", answers)
+    assert rehearse(resolved).deadly == deadly
 
 
 def test_all_datasets_have_a_speed_though_few_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

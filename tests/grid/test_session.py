@@ -14,15 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grid import session as session_module
-from grid.errors import BadInput
+from grid.errors import BadInput, Refused
 from grid.evaluate import Evaluator
 from grid.rehearse import rehearse
 from grid.resolve import resolve
 from grid.results import BLOCK_COLUMNS
 from grid.session import Session, across
 from grid.spec import Sweep
-from grid.sweep import Work, begin
+from grid.sweep import Work, begin, begin_or_reopen
 from storage.errors import BadData, NotFound
+from storage.sessions import SessionFolder
 from tests.conftest import REPOSITORY
 from tests.grid.made_results import bits
 from tests.grid.wild import Wild
@@ -218,6 +219,18 @@ def test_a_session_under_way_shows_what_is_committed() -> None:
     assert none.top() is None
     assert none.top_points() == []
     assert none.rows([0]) is None
+
+
+def test_of_two_sweeps_that_begin_one_id_at_once_the_first_is_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both looked before either had written."""
+    first = session_of(0.0)
+    monkeypatch.setattr(SessionFolder, "begun", lambda _: False)
+    same = first.resolved
+    assert begin_or_reopen(same, rehearse(same), first.id).metadata == first.metadata
+    other = resolve(Sweep.model_validate({**first.sweep.model_dump(mode="json"), "constraints": ["fast < 5"]}))
+    with pytest.raises(Refused, match="the engine or the sweep changed"):
+        begin_or_reopen(other, rehearse(other), first.id)
+    assert Session(first.folder).metadata == first.metadata
 
 
 def test_a_damaged_part_is_told() -> None:

@@ -92,6 +92,15 @@ def test_a_record_that_is_missing(folder):
     assert damaged(folder) == {FIRST: "is missing, while later ones are there: readers stop before it"}
 
 
+def test_a_stray_record_far_behind_is_one_gap(folder):
+    last = folder.commit_numbers()[-1]
+    path_of(folder, "commits/9999999999.json").write_bytes(b"{}")
+    found = damaged(folder)
+    missing = found.pop(f"commits/{last + 1:010d}.json")
+    assert missing.startswith("is missing, and all up to 9999999998, while later ones are there")
+    assert list(found) == ["commits/9999999999.json"]
+
+
 def test_trials_that_are_answered_twice(folder):
     first, numbers = folder.read_commit(0), folder.commit_numbers()
     folder.commit(CommitRecord(len(numbers), "w", first.parts))

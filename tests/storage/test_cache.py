@@ -145,6 +145,24 @@ def test_the_claim_of_a_dead_process_is_taken_over(inner, tmp_path):
     assert not claim.exists()
 
 
+def test_a_claim_that_came_too_late_is_given_back(inner, tmp_path):
+    """The file appears after we looked and before the claim of who made it is ours."""
+    cached = cache_of(inner, tmp_path)
+    claim = tmp_path / "cache" / "file.claim"
+    claim.parent.mkdir()
+    claim.touch()
+    looks = []
+
+    def look():
+        looks.append(claim.exists())
+        claim.unlink(missing_ok=True) if len(looks) == 1 else None
+        return None if len(looks) == 1 else b"content"
+
+    assert cached._shared(claim.with_suffix(""), look, lambda: pytest.fail("it is there")) == b"content"
+    assert looks == [True, True], "the first claim was theirs and the second ours"
+    assert not claim.exists()
+
+
 def test_a_cache_that_cannot_be_written_is_left_out(inner, tmp_path):
     inner.write("x", b"content")
     (tmp_path / "cache").write_bytes(b"a file")
@@ -184,6 +202,23 @@ def test_what_was_derived_and_then_damaged_is_made_again(inner, tmp_path, monkey
     file.write_bytes(data)
     assert cached.derived("x", tag, twice)[0].to_pybytes() == b"content" * 2
     assert cached.derived("x", tag, twice) == (pa.py_buffer(b"content" * 2), True)
+
+
+def test_a_checked_file_is_checked_again_only_where_it_was_written_again(inner, tmp_path, monkeypatch):
+    """Neither its inode nor its size tells the damage."""
+    checked = set()
+    monkeypatch.setattr("storage.providers.cache._intact", checked)
+    inner.write("x", b"content")
+    cached, tag = cache_of(inner, tmp_path), inner.tag("x")
+    for _ in range(4):
+        cached.derived("x", tag, twice)
+    assert len(checked) == 1, "to be read is not to be written"
+    (file,) = [f for f in (tmp_path / "cache").rglob("*") if f.is_file()]
+    before = file.stat()
+    file.write_bytes(b"C" + file.read_bytes()[1:])
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert (file.stat().st_ino, file.stat().st_size) == (before.st_ino, before.st_size)
+    assert cached.derived("x", tag, twice) == (pa.py_buffer(b"content" * 2), False)
 
 
 def test_what_is_derived_from_a_newer_version_is_not_kept(inner, tmp_path):

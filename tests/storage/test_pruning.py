@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from storage.providers import LocalProvider
-from storage.pruning import prune
+from storage.providers import LocalProvider, local
+from storage.pruning import LOOK_EVERY, prune
 from storage.sessions import CommitRecord, SessionFolder
 
 HOUR = 3600.0
@@ -48,6 +48,17 @@ def test_what_nobody_names_is_found_and_removed_when_asked(folder):
     assert [folder.read_part(part) for record in folder.commits() for part in record.parts] == [b"named"]
 
 
+def test_a_writer_that_finishes_meanwhile_leaves_nothing(folder, monkeypatch):
+    """Its temporary file is gone between the listing and the look at its age."""
+    walk = local._files_below
+
+    def overtaken(root, top, hidden=False):
+        return [*walk(root, top, hidden), "s1/trials/.tmp-finished"]
+
+    monkeypatch.setattr(local, "_files_below", overtaken)
+    assert folder.provider.leftovers(HOUR) == ["s1/trials/.tmp-dead"]
+
+
 def test_what_is_young_stays(folder):
     folder.write_part(b"just now", 1, [(2, 3)], {})
     assert len(prune(folder.provider, HOUR, nobody, delete=False).parts) == 2
@@ -87,6 +98,55 @@ def test_a_part_that_is_committed_after_the_listing_stays(folder, monkeypatch):
     monkeypatch.setattr(LocalProvider, "list", list_and_be_overtaken)
     assert [path[:2] for path in prune(folder.provider, HOUR, nobody, delete=True).parts] == ["s2"]
     assert folder.read_part(part) == b"nameless"
+
+
+class Overtaken(LocalProvider):
+    """A driver does `then` right after the first deletion."""
+
+    def delete(self, path):
+        super().delete(path)
+        if then := THEN.pop("then", None):
+            then()
+
+
+THEN = {}
+
+
+@pytest.fixture
+def many(tmp_path):
+    """A session of an interrupted driver with many old parts that no record names; and their paths."""
+    folder = SessionFolder(Overtaken(tmp_path), "s1")
+    parts = {folder.write_part(b"%d" % n, 1, [(n, n + 1)], {}).path: b"%d" % n for n in range(3 * LOOK_EVERY)}
+    age(tmp_path, 2 * HOUR)
+    return folder, dict(sorted(parts.items()))
+
+
+def test_a_part_that_a_driver_writes_again_meanwhile_stays(many):
+    folder, parts = many
+    *_, (path, data) = list(parts.items())[:LOOK_EVERY]
+    THEN["then"] = lambda: folder.commit(CommitRecord(0, "w", (folder.write_part(data, 1, [(0, 1)], {}),)))
+    found = prune(folder.provider, HOUR, nobody, delete=True)
+    assert len(found.parts) == len(parts) - 1
+    assert [part.path for part in next(folder.commits()).parts] == [path]
+    assert folder.provider.list("s1/trials") == [f"s1/{path}"]
+
+
+def test_a_part_that_is_committed_meanwhile_stays_however_old(many):
+    folder, parts = many
+    path, data = list(parts.items())[-1]
+    THEN["then"] = lambda: folder.commit(CommitRecord(0, "w", (folder.write_part(data, 1, [(0, 1)], {}),)))
+    assert len(prune(folder.provider, 0.0, nobody, delete=True).parts) == len(parts) - 1
+    assert folder.provider.list("s1/trials") == [f"s1/{path}"]
+
+
+def test_a_driver_that_begins_meanwhile_keeps_the_rest(many):
+    folder, parts = many
+    begun = []
+    THEN["then"] = lambda: begun.append("s1")
+    found = prune(folder.provider, HOUR, lambda session_id: session_id in begun, delete=True)
+    assert found.kept == {"s1": "a driver works on it"}
+    assert len(found.parts) == LOOK_EVERY
+    assert len(folder.provider.list("s1/trials")) == len(parts) - LOOK_EVERY
 
 
 def test_with_a_damaged_record_all_parts_stay(folder):

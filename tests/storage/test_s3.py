@@ -65,6 +65,15 @@ class TestFaults:
         assert provider.create("a", b"mine") is False
         assert provider.read("a") == b"theirs"
 
+    @pytest.mark.parametrize("action", ["status", "reset", "reset_after"])
+    def test_the_promise_is_proved_though_an_answer_is_lost(self, bucket, proxy, action):
+        """The repetition of the first try is refused, because of the first try."""
+        proxy.faults = [Fault(action, "PUT", times=1)]
+        provider = S3Provider(bucket, f"promise-{action}", S3Options(proxy.url))
+        provider.check_writable()
+        assert proxy.verbs() == {"PUT": 3, "DELETE": 1}
+        assert provider.leftovers(0.0) == []
+
     def test_of_racing_creators_whose_answers_are_lost_one_wins(self, provider, proxy, monkeypatch):
         monkeypatch.setattr(s3_calls, "ATTEMPTS", 30)
         for turn in range(5):

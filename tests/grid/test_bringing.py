@@ -1,0 +1,144 @@
+"""What the driver brings to and fro, on a cluster made of nothing: bars to the workers, batches to the log."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from grid.aggregate import FLUSH_AFTER_S, Progress, Receipt
+from grid.cluster import bars, collect
+from grid.plan import WorkUnit
+from storage.errors import StorageError
+
+
+class Remote:
+    """What `.options(...).remote(...)` is called on; remembers the calls."""
+
+    def __init__(self, answer: Any) -> None:
+        self.calls, self._answer = 0, answer
+
+    def options(self, **_: str) -> "Remote":
+        return self
+
+    def remote(self, *_: object) -> Any:
+        self.calls += 1
+        return self._answer()
+
+
+class Made:
+    """A cluster whose clock and whose ready answers are told."""
+
+    def __init__(self) -> None:
+        self.now, self.killed = 1000.0, 0
+        self.ready: list[Any] = []
+        self.unanswered = False
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, references: list[Any], **_: object) -> tuple[list[Any], list[Any]]:
+        return [r for r in references if any(r is one for one in self.ready)], []
+
+    def get(self, reference: Any, **_: object) -> Any:
+        return reference
+
+    def kill(self, _: object) -> None:
+        self.killed += 1
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Made:
+    made = Made()
+    for module in (bars, collect):
+        monkeypatch.setattr(module, "ray", made)
+        monkeypatch.setattr(module, "time", made)
+    return made
+
+
+@pytest.fixture
+def brought(made: Made, monkeypatch: pytest.MonkeyPatch) -> bars.BarsOnCluster:
+    assert made.killed == 0
+    monkeypatch.setattr(bars, "optioned", lambda *_, **__: Remote(lambda: SimpleNamespace(load=Remote(object))))
+    plan = SimpleNamespace(dataset_trials=lambda d: (d, d + 1), total=100)
+    work: Any = SimpleNamespace(
+        resolved=SimpleNamespace(plan=plan), folder=SimpleNamespace(session_id="s"), fingerprint=str
+    )
+    return bars.BarsOnCluster(work, {}, list(range(100)))
+
+
+def test_a_loader_that_goes_on_is_left_alone_however_many_wait(brought: bars.BarsOnCluster, made: Made) -> None:
+    everything = set(range(20))
+    references = [brought.of(dataset, everything) for dataset in everything]
+    for dataset in everything:
+        assert brought.loading() == list(range(dataset, 20))
+        made.now += 0.9 * bars.LONGEST_LOAD_S
+        made.ready.append(references[dataset])
+    assert brought.loading() == []
+    assert made.killed == 0
+
+
+def test_a_loader_that_is_stuck_is_replaced_again_and_again(brought: bars.BarsOnCluster, made: Made) -> None:
+    for killed in range(bars.MOST_LOADS):
+        brought.of(0, {0})
+        assert brought.loading() == [0], "each load has its time anew"
+        assert made.killed == killed
+        made.now += bars.LONGEST_LOAD_S + 1
+        if killed < bars.MOST_LOADS - 1:
+            assert brought.loading() == []
+    with pytest.raises(StorageError, match="loading them took longer than 600 s, 5 times"):
+        brought.loading()
+
+
+class Aggregating:
+    """Takes batches in, and commits when it is told to."""
+
+    def __init__(self) -> None:
+        self.given = self.committed = 0
+        self.fold, self.flush = Remote(self._fold), Remote(self._flush)
+
+    def _receipt(self) -> Receipt:
+        return Receipt("w", self.given, self.committed, Progress(0, 0, 0, None, 0))
+
+    def _fold(self) -> Receipt:
+        self.given += 1
+        return self._receipt()
+
+    def _flush(self) -> Receipt:
+        self.committed = self.given
+        return self._receipt()
+
+
+class Ready(Made):
+    """All that is asked is answered at once, unless it is not to be."""
+
+    def wait(self, references: list[Any], **_: object) -> tuple[list[Any], list[Any]]:
+        return ([], references) if self.unanswered else (references, [])
+
+
+def test_what_waits_is_committed_after_a_second_and_not_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, aggregator = Ready(), Aggregating()
+    monkeypatch.setattr(collect, "ray", made)
+    monkeypatch.setattr(collect, "time", made)
+    monkeypatch.setattr(collect.Collector, "_start", lambda _: aggregator)
+    quiet = SimpleNamespace(receipt=lambda _: None, progress=lambda _: None)
+    work: Any = SimpleNamespace(resolved=None, observer=quiet)
+    collector = collect.Collector(work, quiet)  # type: ignore[arg-type]
+    for step in range(100):  # a batch each tenth of a second, which the aggregator only keeps
+        collector.take(WorkUnit(0, step, step + 1), object())
+        for _ in range(3):
+            collector.settle(idle=False)
+        made.now += FLUSH_AFTER_S / 10
+        assert collector.count <= 12, "none waits for much longer than a second"
+    assert 7 <= aggregator.flush.calls <= 10
+    made.now += FLUSH_AFTER_S
+    made.unanswered = True
+    for _ in range(5):
+        collector.settle(idle=False)
+    assert len(collector.awaited()) == 1, "one flush at a time, and the driver does not wait for it"
+    made.unanswered = False
+    collector.settle(idle=False)
+    assert (collector.count, collector.awaited()) == (0, [])
+    made.now += 100 * FLUSH_AFTER_S
+    before = aggregator.flush.calls
+    collector.settle(idle=True)
+    assert aggregator.flush.calls == before, "nothing waits"
