@@ -77,6 +77,11 @@ def _refusal(address: str, had_token: bool) -> str:
 
 def _no_cluster(address: str | None, error: Exception) -> str:
     reason = " ".join(str(error).split()).split(". ")[0][:300].rstrip(".")
+    if address is None:
+        return (
+            f"no Ray starts on this machine ({reason}): it may be too busy, as a start has to be done in half a "
+            "minute. Try again, or work without one: --executor serial."
+        )
     return (
         f"cluster.address {address!r} does not answer as a Ray cluster ({reason}); start one with `ray start --head`, "
         "or leave the address out to work on this machine."
@@ -112,7 +117,7 @@ def connected(cluster: ClusterSpec) -> Iterator[None]:
     try:
         with _own_sigterm():
             ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+    except Exception as error:  # where a node does not come up in time Ray raises no narrower kind
         raise BadInput(_no_cluster(cluster.address, error)) from error
     try:
         yield

@@ -11,6 +11,7 @@ from grid.cluster import connect
 from grid.cluster.names import MOST_NAMES, bars_name, unit_name
 from grid.errors import BadInput
 from grid.session import Session
+from grid.spec import ClusterSpec
 from grid.sweep import run
 from tests.e2e.sweeps import small
 
@@ -63,3 +64,14 @@ def test_a_worker_of_another_version_gets_no_work(tmp_path: Path, monkeypatch: p
     session = Session.open("latest", str(tmp_path))
     assert session.ledger.next_n == 0
     assert session.status == "interrupted"
+
+
+def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
+    def too_late(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    monkeypatch.setattr(connect.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(connect.ray, "init", too_late)
+    with pytest.raises(BadInput, match=r"no Ray starts on this machine \(The current node timed out during startup\)"):
+        with connect.connected(ClusterSpec()):
+            pass
