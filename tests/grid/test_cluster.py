@@ -72,6 +72,6 @@ def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(connect.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(connect.ray, "init", too_late)
-    with pytest.raises(BadInput, match=r"no Ray starts on this machine \(The current node timed out during startup\)"):
-        with connect.connected(ClusterSpec()):
-            pass
+    told = r"no Ray starts on this machine \(The current node timed out during startup\)"
+    with pytest.raises(BadInput, match=told), connect.connected(ClusterSpec()):
+        pass
