@@ -12,6 +12,7 @@ import typer
 
 from grid.addresses import jobs_address
 from grid.auth import use_token
+from grid.begin import new_session_id
 from grid.bounds import check_space
 from grid.cli.options import JobsAddress, LogJson, TokenFile
 from grid.cli.output import emit, tell
@@ -19,7 +20,6 @@ from grid.cli.run import File, Json, MaxCost, MaxRuntime, MaxTrials, Set, read
 from grid.errors import BadInput
 from grid.packaging import pack
 from grid.spec import Sweep
-from grid.sweep import new_session_id
 from storage.sessions import SessionFolder
 from strategies.registry import get
 

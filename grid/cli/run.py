@@ -13,6 +13,7 @@ from rich.console import Console
 from grid import sweep as sweeps
 from grid.account import Limits
 from grid.addresses import explained
+from grid.begin import begin_or_reopen, check_unchanged
 from grid.budget import Estimate, estimate
 from grid.cli.options import LogJson, TokenFile, Trust
 from grid.cli.output import emit, tell
@@ -110,7 +111,7 @@ def run(
     resolved, rehearsal = _rehearsed(file, read(file, set_, address))
     if max_trials is not None or max_cost is not None:
         estimate(resolved, rehearsal).refuse_over(max_trials, max_cost)
-    session = sweeps.begin_or_reopen(resolved, rehearsal, session_id, force)
+    session = begin_or_reopen(resolved, rehearsal, session_id, force)
     SESSION.set(session.id)
     count, datasets = resolved.plan.count(), counted(len(resolved.datasets), "dataset")
     tell(f"session {session.id}: {'' if count.exact else 'about '}{counted(count.trials, 'trial')} on {datasets}")
@@ -148,7 +149,7 @@ def resume(
     resolved = session.resolved  # refused where it needs --trust
     if address is not None:
         resolved = _moved(session, address)
-    sweeps.check_unchanged(session)
+    check_unchanged(session)
     manner = Manner(executor, quiet, as_json, metrics_port, Limits(max_runtime, max_cost))
     _carry_on(session, resolved, manner)
 

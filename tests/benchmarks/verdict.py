@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from grid.begin import begin
 from grid.engine import METRICS
 from grid.rehearse import rehearse
 from grid.resolve import resolve
@@ -16,7 +17,7 @@ from grid.results import BLOCK_COLUMNS, OK, encode, result_schema, summarise
 from grid.search import space_of
 from grid.session import Session
 from grid.spec import Sweep
-from grid.sweep import begin, run
+from grid.sweep import run
 from grid.validation.cscv import cscv
 from grid.verdict.evidence import Evidence
 from grid.verdict.permutation import permute

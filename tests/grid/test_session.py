@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grid import session as session_module
+from grid.begin import begin, begin_or_reopen
 from grid.errors import BadInput, Refused
 from grid.evaluate import Evaluator
 from grid.rehearse import rehearse
@@ -21,7 +22,7 @@ from grid.resolve import resolve
 from grid.results import BLOCK_COLUMNS
 from grid.session import Session, across
 from grid.spec import Sweep
-from grid.sweep import Work, begin, begin_or_reopen
+from grid.sweep import Work
 from storage.errors import BadData, NotFound
 from storage.sessions import SessionFolder
 from tests.conftest import REPOSITORY
