@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from grid.cli.options import held
 from grid.cli.output import emit, tell
 from grid.errors import BadInput
 from storage.environment import default_zone
@@ -27,6 +28,9 @@ data_app = typer.Typer(
 )
 
 Store = Annotated[str, typer.Option(help="The store of bars.", metavar="PATH", envvar="DATA_ROOT")]
+Held = Annotated[
+    str, typer.Option("--store", help="The store of bars.", metavar="PATH", envvar="DATA_ROOT", callback=held)
+]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Replace years that the store already holds.")]
 Timeframe = Annotated[str, typer.Option(help=f"Of the bars: {' '.join(TIMEFRAMES)}.")]
@@ -101,7 +105,7 @@ def import_(
 
 
 @data_app.command("ls")
-def ls(store: Store = "data", as_json: Json = False) -> None:
+def ls(store: Held = "data", as_json: Json = False) -> None:
     """List the datasets of a store."""
     bars = OhlcvStore(cached_provider_for(store))
     infos = [bars.describe(key) for key in bars.datasets()]

@@ -14,7 +14,7 @@ from grid import sweep as sweeps
 from grid.account import Limits
 from grid.addresses import explained
 from grid.budget import Estimate, estimate
-from grid.cli.options import LogJson, TokenFile, Trust
+from grid.cli.options import LogJson, Store, TokenFile, Trust
 from grid.cli.output import emit, tell
 from grid.cli.progress import Meter
 from grid.cli.tables import counted, failure_text, print_facts, render_leaders, store_option
@@ -50,7 +50,6 @@ MetricsPort = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Also when another driver of the session seems to live.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Store = Annotated[str, typer.Option(help="The results store.", metavar="PATH")]
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,9 @@ def test_import_replaces_only_if_asked(commands):
 
 
 def test_ls(commands):
+    with pytest.raises(BadInput, match="there is no folder"):
+        commands.out("ls")
+    (commands.folder / "store").mkdir()
     assert commands.json("ls") == []
     assert "There are no datasets in" in commands.out("ls")
     commands.store.write(bars("2019-12-30", 4, "KRW-BTC", "4H"), "24/7", "no")
