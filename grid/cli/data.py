@@ -12,6 +12,7 @@ from rich.table import Table
 
 from grid.cli.options import held
 from grid.cli.output import emit, tell
+from grid.cli.tables import counted
 from grid.errors import BadInput
 from storage.environment import default_zone
 from storage.errors import BadData
@@ -261,14 +262,13 @@ def _written(table: pa.Table, calendar: str) -> dict[str, Any]:
 def _draw_written(payload: dict[str, Any], console: Console) -> None:
     for one in payload["datasets"]:
         span = f"{one['first']} to {one['last']}"
-        told = (
-            f"{one['symbol']} {one['timeframe']}: {one['rows']} bars, {span}; missing: {one['missing']} ({one['rule']})"
-        )
+        name = f"{one['symbol']} {one['timeframe']}: {counted(one['rows'], 'bar')}, {span}"
+        told = f"{name}; missing: {one['missing']} ({one['rule']})"
         console.print(told, markup=False, soft_wrap=True)
     if payload["zone_by_tz"]:
         console.print(f"Times without a zone were taken as {payload['zone_by_tz']}, as TZ says.", soft_wrap=True)
     stated = f"calendar {payload['calendar']}, adjusted {payload['adjusted']}"
-    console.print(f"{len(payload['files'])} files written ({stated}).", soft_wrap=True)
+    console.print(f"{counted(len(payload['files']), 'file')} written ({stated}).", soft_wrap=True)
 
 
 def _draw_infos(infos: Sequence[DatasetInfo], bars: OhlcvStore, console: Console) -> None:
@@ -291,7 +291,7 @@ def _draw_check(
     console: Console,
 ) -> None:
     for key, problems in found.items():
-        told = f"{len(problems)} problems" if problems else f"good, {_gap_words(gaps[key])}"
+        told = f"{counted(len(problems), 'problem')}" if problems else f"good, {_gap_words(gaps[key])}"
         console.print(f"{key}: {told}", markup=False, soft_wrap=True)
         for problem in problems:
             console.print(f"  {problem}", markup=False, soft_wrap=True)
@@ -309,7 +309,9 @@ def _gap_words(gaps: GapReport | None) -> str:
 
 def _fail_if_bad(problems: Sequence[str], strays: Sequence[str], bars: OhlcvStore) -> None:
     if problems:
-        raise BadData(f"{bars.provider.uri} breaks the rules of the store in {len(problems)} places: {problems[0]}")
+        raise BadData(
+            f"{bars.provider.uri} breaks the rules of the store in {counted(len(problems), 'place')}: {problems[0]}"
+        )
     if strays:
         raise BadData(
             f"{bars.provider.uri}/{strays[0]} belongs to no dataset ({len(strays)} such files): Parquet files of a "
