@@ -12,6 +12,7 @@ from rich.table import Table
 
 from grid.cli.options import held
 from grid.cli.output import emit, tell
+from grid.cli.remedies import options_named
 from grid.cli.tables import counted
 from grid.errors import BadInput
 from storage.environment import default_zone
@@ -100,8 +101,9 @@ def import_(
         delimiter=delimiter,
         sort=sort,
     )
-    tables = read_file(file, spec)
-    paths = OhlcvStore(provider_for(store)).write_all(tables, calendar, state, replace)
+    with options_named():
+        tables = read_file(file, spec)
+        paths = OhlcvStore(provider_for(store)).write_all(tables, calendar, state, replace)
     _tell_written(tables, calendar, state, paths, as_json)
 
 
@@ -154,7 +156,8 @@ def resample_(
     finer = bars.read(key)
     table = resample(finer, target)
     state = info.adjusted or "unknown"
-    paths = bars.write(table, stated, state, replace)
+    with options_named():
+        paths = bars.write(table, stated, state, replace)
     _tell_written([table], stated, state, paths, as_json)
     for bucket in cut_short(finer, table, 7 - calendar_of(stated).days_per_week):
         tell(f"the bar of {when(bucket)} is made of part of its time: the {source} bars begin later or end earlier")
