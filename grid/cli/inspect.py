@@ -140,7 +140,7 @@ def export(
     """
     if to.suffix not in (".parquet", ".csv", ".arrow"):
         raise BadInput(f"{to} is no kind of file that can be written: name it .parquet, .csv or .arrow.")
-    if to.exists() and not replace:
+    if to.is_file() and not replace:
         raise BadInput(f"{to} exists: name another file, or say --replace to write over it.")
     names = [name.strip() for name in columns.split(",")] if columns else None
     table = Session.open(session_id, store).trials(names)

@@ -146,12 +146,12 @@ def resume(
     if not force:
         refuse_second_driver(session.folder)
     SESSION.set(session.id)
-    if session.status == "done":
-        tell(f"session {session.id} is done: nothing is missing")
     resolved = session.resolved  # refused where it needs --trust
     if address is not None:
         resolved = _moved(session, address)
     sweeps.check_unchanged(session)
+    if session.status == "done":
+        tell(f"session {session.id} is done: nothing is missing")
     manner = Manner(executor, quiet, as_json, metrics_port, Limits(max_runtime, max_cost))
     _carry_on(session, resolved, manner)
 

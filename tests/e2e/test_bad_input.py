@@ -248,8 +248,10 @@ def test_a_session_that_was_never_begun(desk: Desk):
 
 def test_a_trial_that_there_is_not(desk: Desk):
     session = desk.session("--set", 'constraints=["fast != 10"]')
-    for trial in ("2", "99", "-1"):
-        assert f"no committed trial {trial}" in refused(desk, 2, "show", session, "--trial", trial)
+    assert "no committed trial 2" in refused(desk, 2, "show", session, "--trial", "2")
+    for trial in ("99", "-1"):
+        err = refused(desk, 2, "show", session, "--trial", trial)
+        assert f"has no trial {trial}: its numbers go from 0 to 11" in err
 
 
 @pytest.mark.parametrize(
