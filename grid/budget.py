@@ -44,9 +44,9 @@ class Estimate:
         if self.years >= self.least_years:
             return None
         return (
-            f"the history of {self.years:.1f} years is short for {self.trials:,} trials: the best of so many without "
-            f"skill is expected to show a Sharpe ratio of {math.sqrt(self.least_years / self.years):.2g} on it, and of "
-            f"1 on {self.least_years:.1f} years. Try fewer points, or more history."
+            f"the history of {self.years:.2f} years is short for {self.trials:,} trials: the best of so many without "
+            f"skill is expected to show a Sharpe ratio of {math.sqrt(self.least_years / self.years):.3f} on it, and of "
+            f"1 on {self.least_years:.2f} years. Try fewer points, or more history."
         )
 
     def refuse_over(self, max_trials: int | None, max_cost: float | None) -> None:

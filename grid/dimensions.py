@@ -198,7 +198,9 @@ def _form_and_items(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _range(low: int | float, high: int | float, step: int | float) -> Axis:
-    if step == 0 or (high - low) * step < 0:
+    if step == 0:
+        raise ValueError(f"range [{low}, {high}, {step}] never moves: it is [lowest, highest, step], the step above 0")
+    if (high - low) * step < 0:
         raise ValueError(f"range [{low}, {high}, {step}] holds nothing: it is [lowest, highest, step]")
     start, increment = _fraction(low), _fraction(step)
     count = (_fraction(high) - start) // increment + 1

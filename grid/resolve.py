@@ -27,6 +27,7 @@ from grid.windows import bars_per_block, block_edges, nanoseconds
 from storage.environment import default_data_store
 from storage.errors import BadData, StorageError
 from storage.ohlcv import DatasetInfo, DatasetKey, OhlcvStore, fingerprint
+from storage.probing import missing_folder
 from storage.providers import StorageProvider, cached_provider_for, provider_for
 from storage.schema import numbers, timestamps
 from storage.timeframes import bars_per_year, nearest, seconds_of
@@ -173,6 +174,9 @@ def resolve(sweep: Sweep) -> ResolvedSweep:
     strategy = get(sweep.strategy)
     check_space(strategy, sweep)
     store = OhlcvStore(_provider("data.store", sweep.data.store))
+    missing = missing_folder(store.provider)
+    if missing:
+        raise BadInput(f"data.store: {missing}; data.store is relative to the folder that grid is run in.")
     datasets = _datasets(sweep, store)
     start, end = sweep.data.start, sweep.data.end
     if start is None or end is None:
@@ -180,6 +184,8 @@ def resolve(sweep: Sweep) -> ResolvedSweep:
         start = start or min(info.first for info in found)
         end = end or _after_last(found)
     if start >= end if type(start) is type(end) else nanoseconds(start) >= nanoseconds(end):
+        if sweep.data.start is None:
+            raise BadInput(f"data.end {end} is not after the start of the data, {start}: choose a later end.")
         raise BadInput(f"data.start {start} is not before the end of the data, {end}: choose an earlier start.")
     data = sweep.data.model_copy(
         update={
@@ -238,13 +244,14 @@ def processor() -> str:
 
 def _datasets(sweep: Sweep, store: OhlcvStore) -> tuple[DatasetKey, ...]:
     if sweep.data.symbols == "all":
-        wanted = tuple(key for key in store.datasets() if key.timeframe in sweep.data.timeframes)
+        there = store.datasets()
+        wanted = tuple(key for key in there if key.timeframe in sweep.data.timeframes)
         if not wanted:
-            raise BadInput(f"{store.provider.uri} holds no dataset of {', '.join(sweep.data.timeframes)}.")
+            raise BadInput(_no_timeframe(sweep.data.timeframes, there, store.provider.uri))
         return wanted
-    wanted, there = _asked(sweep), _present(sweep.data.symbols, store)
+    wanted, present = _asked(sweep), _present(sweep.data.symbols, store)
     for key in wanted:
-        if key not in there:
+        if key not in present:
             raise BadInput(_missing(key, store.datasets(), store.provider.uri))
     return wanted
 
@@ -265,6 +272,13 @@ def _no_bar(info: DatasetInfo, start: date | None, cut: int) -> str:
         f"data.start, data.end: {info.key} has no bar from {start} to {_day(cut)}, the span without its hold-out; "
         f"it has bars from {info.first:%Y-%m-%d} to {info.last:%Y-%m-%d}."
     )
+
+
+def _no_timeframe(asked: Sequence[str], there: list[DatasetKey], uri: str) -> str:
+    if not there:
+        return _missing(DatasetKey("all", asked[0]), there, uri)
+    held = ", ".join(sorted({key.timeframe for key in there}, key=seconds_of))
+    return f"data.timeframes: {uri} holds no dataset of {', '.join(asked)}; there are {held}."
 
 
 def _missing(key: DatasetKey, there: list[DatasetKey], uri: str) -> str:

@@ -49,7 +49,8 @@ def load_sweep(
 def _read(path: Path) -> dict[str, Any]:
     parse = _PARSERS.get(path.suffix.lower())
     if parse is None:
-        raise BadInput(f"a sweep file ends in {', '.join(_PARSERS)}, and this one in {path.suffix or 'nothing'}.")
+        this = f"this one in {path.suffix}" if path.suffix else "this name has no ending"
+        raise BadInput(f"a sweep file ends in {', '.join(_PARSERS)}, and {this}.")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

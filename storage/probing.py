@@ -3,7 +3,9 @@
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from storage.environment import cache_bytes, cache_folder
@@ -22,6 +24,8 @@ _REMEDIES = {
     "delete": "give the right to delete (s3:DeleteObject); without it nothing can be cleaned up",
     "clock": "set this machine's clock by NTP: S3 refuses requests that are 15 minutes off",
 }
+_FOLDER_REMEDY = "give yourself the right to read and write the folder, see that the disk has room, or name another"
+_FILE_REMEDY = "name a folder"
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,13 @@ class Trial:
 class _Probe:
     provider: StorageProvider
     folder: str = field(default_factory=lambda: f"storage-test-{uuid.uuid4().hex[:12]}")
+    made: list[Path] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Remember which folders are not there yet, innermost first: they go again."""
+        if isinstance(self.provider, LocalProvider):
+            root = self.provider.root
+            self.made = [folder for folder in (root / self.folder, root, *root.parents) if not folder.exists()]
 
     @property
     def path(self) -> str:
@@ -46,7 +57,8 @@ class _Probe:
 
     def write(self) -> str:
         self.provider.write(self.path, _CONTENT)
-        return f"{len(_CONTENT)} bytes"
+        new = "; the folder did not exist, and is removed again" if len(self.made) > 1 else ""
+        return f"{len(_CONTENT)} bytes{new}"
 
     def read(self) -> str:
         _require(self.provider.read(self.path) == _CONTENT, "what was read is not what was written")
@@ -84,6 +96,15 @@ class _Probe:
                 self.provider.delete(f"{self.folder}/{name}")
             except StorageError:
                 continue  # told by the trial of it
+        with suppress(OSError):  # one that others write to by now stays
+            for folder in self.made:
+                folder.rmdir()
+
+    def remedy(self, trial: str) -> str:
+        """What to do where that trial is not ok."""
+        if not isinstance(self.provider, LocalProvider):
+            return _REMEDIES[trial]
+        return _FILE_REMEDY if self.provider.root.is_file() else _FOLDER_REMEDY
 
 
 def try_all(provider: StorageProvider) -> list[Trial]:
@@ -99,7 +120,7 @@ def try_all(provider: StorageProvider) -> list[Trial]:
         "delete": probe.delete,
     }
     try:
-        return [_tried(name, step) for name, step in steps.items()]
+        return [_tried(probe, name, step) for name, step in steps.items()]
     finally:
         probe.clean()
 
@@ -128,14 +149,21 @@ def _kind(provider: StorageProvider) -> dict[str, Any]:
     return {"kind": kinds.get(type(provider), type(provider).__name__)}
 
 
-def _tried(name: str, step: Callable[[], str]) -> Trial:
+def missing_folder(provider: StorageProvider) -> str | None:
+    """`there is no folder ...` for a store in a folder that does not exist or is none; None for any other."""
+    if not isinstance(provider, LocalProvider) or isinstance(provider, NfsProvider) or provider.root.is_dir():
+        return None
+    return f"{provider.root} is no folder" if provider.root.exists() else f"there is no folder {provider.root}"
+
+
+def _tried(probe: _Probe, name: str, step: Callable[[], str]) -> Trial:
     began = time.perf_counter()
     try:
         found, ok = step(), True
     except StorageError as error:
         found, ok = str(error), False
     seconds = round(time.perf_counter() - began, 4)
-    return Trial(name, ok, found, seconds, None if ok else _REMEDIES[name])
+    return Trial(name, ok, found, seconds, None if ok else probe.remedy(name))
 
 
 def _require(holds: bool, otherwise: str) -> None:

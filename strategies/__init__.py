@@ -1,5 +1,6 @@
 """What to trade: bars, indicators, the strategy contract and the shipped strategies."""
 
+from strategies import compiling  # noqa: F401 - before the first kernel, for which it finds a place
 from strategies.bars import Bars
 from strategies.base import Signals, Strategy, cross
 from strategies.bits import (

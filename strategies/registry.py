@@ -83,13 +83,7 @@ def _load(target: str, name: str) -> type[Strategy]:
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute:
         raise StrategyError(f"{name!r} names no strategy; a class outside the registry is named module:Class")
-    try:
-        found: object = importlib.import_module(module_name)
-    except Exception as error:
-        remedy = "; install it, or run where it lies" if isinstance(error, ModuleNotFoundError) else ""
-        raise StrategyError(
-            f"strategy {name!r}: importing {module_name} failed with {type(error).__name__}: {error}{remedy}"
-        ) from error
+    found: object = _imported(module_name, name)
     for part in attribute.split("."):
         if not hasattr(found, part):
             near = difflib.get_close_matches(part, dir(found), n=1)
@@ -99,6 +93,22 @@ def _load(target: str, name: str) -> type[Strategy]:
     if not isinstance(found, type) or not issubclass(found, Strategy):
         raise StrategyError(f"strategy {name!r}: {attribute} is not a subclass of strategies.Strategy")
     return found
+
+
+def _imported(module_name: str, name: str) -> object:
+    """The module; what it raises, an end of the process included, is an error of the strategy."""
+    try:
+        return importlib.import_module(module_name)
+    except SystemExit as error:
+        raise StrategyError(
+            f"strategy {name!r}: importing {module_name} ended the process (SystemExit {error.code}); a module of "
+            "strategies must do nothing but define them"
+        ) from error
+    except Exception as error:
+        remedy = "; install it, or run where it lies" if isinstance(error, ModuleNotFoundError) else ""
+        raise StrategyError(
+            f"strategy {name!r}: importing {module_name} failed with {type(error).__name__}: {error}{remedy}"
+        ) from error
 
 
 def _unknown(name: str, known: list[str]) -> str:

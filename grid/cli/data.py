@@ -10,7 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from grid.cli.options import held
 from grid.cli.output import emit, tell
+from grid.cli.remedies import options_named
+from grid.cli.tables import counted
 from grid.errors import BadInput
 from storage.environment import default_zone
 from storage.errors import BadData
@@ -27,6 +30,9 @@ data_app = typer.Typer(
 )
 
 Store = Annotated[str, typer.Option(help="The store of bars.", metavar="PATH", envvar="DATA_ROOT")]
+Held = Annotated[
+    str, typer.Option("--store", help="The store of bars.", metavar="PATH", envvar="DATA_ROOT", callback=held)
+]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Replace years that the store already holds.")]
 Timeframe = Annotated[str, typer.Option(help=f"Of the bars: {' '.join(TIMEFRAMES)}.")]
@@ -95,13 +101,14 @@ def import_(
         delimiter=delimiter,
         sort=sort,
     )
-    tables = read_file(file, spec)
-    paths = OhlcvStore(provider_for(store)).write_all(tables, calendar, state, replace)
+    with options_named():
+        tables = read_file(file, spec)
+        paths = OhlcvStore(provider_for(store)).write_all(tables, calendar, state, replace)
     _tell_written(tables, calendar, state, paths, as_json)
 
 
 @data_app.command("ls")
-def ls(store: Store = "data", as_json: Json = False) -> None:
+def ls(store: Held = "data", as_json: Json = False) -> None:
     """List the datasets of a store."""
     bars = OhlcvStore(cached_provider_for(store))
     infos = [bars.describe(key) for key in bars.datasets()]
@@ -149,7 +156,8 @@ def resample_(
     finer = bars.read(key)
     table = resample(finer, target)
     state = info.adjusted or "unknown"
-    paths = bars.write(table, stated, state, replace)
+    with options_named():
+        paths = bars.write(table, stated, state, replace)
     _tell_written([table], stated, state, paths, as_json)
     for bucket in cut_short(finer, table, 7 - calendar_of(stated).days_per_week):
         tell(f"the bar of {when(bucket)} is made of part of its time: the {source} bars begin later or end earlier")
@@ -257,14 +265,13 @@ def _written(table: pa.Table, calendar: str) -> dict[str, Any]:
 def _draw_written(payload: dict[str, Any], console: Console) -> None:
     for one in payload["datasets"]:
         span = f"{one['first']} to {one['last']}"
-        told = (
-            f"{one['symbol']} {one['timeframe']}: {one['rows']} bars, {span}; missing: {one['missing']} ({one['rule']})"
-        )
+        name = f"{one['symbol']} {one['timeframe']}: {counted(one['rows'], 'bar')}, {span}"
+        told = f"{name}; missing: {one['missing']} ({one['rule']})"
         console.print(told, markup=False, soft_wrap=True)
     if payload["zone_by_tz"]:
         console.print(f"Times without a zone were taken as {payload['zone_by_tz']}, as TZ says.", soft_wrap=True)
     stated = f"calendar {payload['calendar']}, adjusted {payload['adjusted']}"
-    console.print(f"{len(payload['files'])} files written ({stated}).", soft_wrap=True)
+    console.print(f"{counted(len(payload['files']), 'file')} written ({stated}).", soft_wrap=True)
 
 
 def _draw_infos(infos: Sequence[DatasetInfo], bars: OhlcvStore, console: Console) -> None:
@@ -287,7 +294,7 @@ def _draw_check(
     console: Console,
 ) -> None:
     for key, problems in found.items():
-        told = f"{len(problems)} problems" if problems else f"good, {_gap_words(gaps[key])}"
+        told = f"{counted(len(problems), 'problem')}" if problems else f"good, {_gap_words(gaps[key])}"
         console.print(f"{key}: {told}", markup=False, soft_wrap=True)
         for problem in problems:
             console.print(f"  {problem}", markup=False, soft_wrap=True)
@@ -305,7 +312,9 @@ def _gap_words(gaps: GapReport | None) -> str:
 
 def _fail_if_bad(problems: Sequence[str], strays: Sequence[str], bars: OhlcvStore) -> None:
     if problems:
-        raise BadData(f"{bars.provider.uri} breaks the rules of the store in {len(problems)} places: {problems[0]}")
+        raise BadData(
+            f"{bars.provider.uri} breaks the rules of the store in {counted(len(problems), 'place')}: {problems[0]}"
+        )
     if strays:
         raise BadData(
             f"{bars.provider.uri}/{strays[0]} belongs to no dataset ({len(strays)} such files): Parquet files of a "

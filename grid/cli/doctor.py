@@ -23,6 +23,7 @@ from grid.resolve import versions
 from storage.errors import StorageError
 from storage.ohlcv import OhlcvStore
 from storage.providers import provider_for
+from strategies.compiling import VARIABLE, in_temporary_folder
 
 CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")  # noqa: S108 - Ray's own name for it
 """Where `ray start` says that this machine belongs to a cluster."""
@@ -54,6 +55,7 @@ def _here(data: str, results: str) -> list[Check]:
     return [
         _python(),
         *_packages(),
+        _kernels(),
         _shared_memory(),
         _disk(),
         _partition(os.environ),
@@ -81,6 +83,14 @@ def _python() -> Check:
 
 def _packages() -> list[Check]:
     return [Check(name, True, found) for name, found in versions().items()]
+
+
+def _kernels() -> Check:
+    """Advice and no fault: a temporary folder works as well until it is emptied."""
+    folder = in_temporary_folder()
+    if folder is None:
+        return Check("kernel cache", True, "compiled kernels can be kept")
+    return Check("kernel cache", True, f"kept in {folder} for want of another: set {VARIABLE} to a folder of yours")
 
 
 def _shared_memory() -> Check:

@@ -14,6 +14,7 @@ from grid.cli.options import Id, Json, N, Store, TokenFile, Trust
 from grid.cli.output import emit, tell
 from grid.cli.tables import (
     SORTS,
+    costs_text,
     counted,
     failure_text,
     leader_rows,
@@ -129,6 +130,7 @@ def export(
     session_id: Id,
     to: Annotated[Path, typer.Argument(help="A .parquet, .csv or .arrow file to write.")],
     columns: Annotated[str | None, typer.Option(help="Only these, separated by commas.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Write over a file that exists.")] = False,
     store: Store = "results",
     as_json: Json = False,
 ) -> None:
@@ -138,6 +140,8 @@ def export(
     """
     if to.suffix not in (".parquet", ".csv", ".arrow"):
         raise BadInput(f"{to} is no kind of file that can be written: name it .parquet, .csv or .arrow.")
+    if to.is_file() and not replace:
+        raise BadInput(f"{to} exists: name another file, or say --replace to write over it.")
     names = [name.strip() for name in columns.split(",")] if columns else None
     table = Session.open(session_id, store).trials(names)
     if not to.parent.is_dir():
@@ -218,7 +222,7 @@ def _render_show(console: Console, session: Session, found: dict[str, Any] | Non
         "data": ", ".join(f"{d['symbol']} {d['timeframe']} ({d['bars']:,} bars)" for d in facts["datasets"]),
         "span": f"{sweep.data.start} to {sweep.data.end} (excluded), {unseen}",
         "trials": f"{session.ledger.summary.ok:,} ok, {session.ledger.summary.failed:,} failed",
-        "costs": f"fee {100 * sweep.execution.fee:.4g} %, slippage {100 * sweep.execution.slippage:.4g} % a side",
+        "costs": costs_text(sweep.execution),
         "fingerprint": facts["fingerprint"],
     }
     if session.ledger.summary.failed:
@@ -240,6 +244,9 @@ def _render_show(console: Console, session: Session, found: dict[str, Any] | Non
 
 
 def _show_trial(session: Session, trial: int, judge: bool, as_json: bool) -> None:
+    numbers = session.metadata["trials"]["numbers"]
+    if not 0 <= trial < numbers:
+        raise BadInput(f"session {session.id} has no trial {trial}: its numbers go from 0 to {numbers - 1}.")
     rows = session.rows([trial])
     if rows is None or rows.num_rows == 0:
         raise BadInput(

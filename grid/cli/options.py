@@ -6,8 +6,13 @@ from typing import Annotated
 import typer
 
 from grid.auth import use_token
+from grid.errors import BadInput
 from grid.logs import the_console
 from grid.trust import TRUST
+from storage.probing import missing_folder
+from storage.providers import provider_for
+
+DEFAULT_STORES = ("results", "data")
 
 
 def _log_json(wanted: bool) -> bool:
@@ -27,8 +32,16 @@ def _trust(wanted: bool) -> bool:
     return wanted
 
 
+def held(uri: str) -> str:
+    """`uri`; raises BadInput where it names a folder that is not there. The default ones may be made later."""
+    missing = missing_folder(provider_for(uri))
+    if missing and uri not in DEFAULT_STORES:
+        raise BadInput(f"{missing}; name one that holds a store.")
+    return uri
+
+
 Id = Annotated[str, typer.Argument(help="A session id, the beginning of one, or latest.", metavar="SESSION")]
-Store = Annotated[str, typer.Option(help="The results store.", metavar="PATH")]
+Store = Annotated[str, typer.Option(help="The results store.", metavar="PATH", callback=held)]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON to stdout.")]
 N = Annotated[int, typer.Option("-n", help="How many.", min=1)]
 LogJson = Annotated[

@@ -15,10 +15,10 @@ from grid.account import Limits
 from grid.addresses import explained
 from grid.begin import begin_or_reopen, check_unchanged
 from grid.budget import Estimate, estimate
-from grid.cli.options import LogJson, TokenFile, Trust
+from grid.cli.options import LogJson, Store, TokenFile, Trust
 from grid.cli.output import emit, tell
 from grid.cli.progress import Meter
-from grid.cli.tables import counted, failure_text, print_facts, render_leaders, store_option
+from grid.cli.tables import costs_text, counted, failure_text, print_facts, render_leaders, store_option
 from grid.documents import plain
 from grid.errors import BadInput
 from grid.heartbeat import refuse_second_driver
@@ -51,7 +51,6 @@ MetricsPort = Annotated[
 ]
 Force = Annotated[bool, typer.Option("--force", help="Also when another driver of the session seems to live.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-Store = Annotated[str, typer.Option(help="The results store.", metavar="PATH")]
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,8 @@ def plan(
     """What a sweep will take: trials, units, bytes, time, money."""
     resolved, rehearsal = _rehearsed(file, read(file, set_, None))
     expected = estimate(resolved, rehearsal)
-    emit(asdict(expected), as_json, lambda console: _render_plan(console, expected))
+    emit(asdict(expected), as_json, lambda console: _render_plan(console, expected, resolved, rehearsal))
+    _tell_random_all(resolved)
     if expected.too_short:
         tell(f"warning: {expected.too_short}", "yellow")
     expected.refuse_over(max_trials, max_cost)
@@ -115,6 +115,7 @@ def run(
     SESSION.set(session.id)
     count, datasets = resolved.plan.count(), counted(len(resolved.datasets), "dataset")
     tell(f"session {session.id}: {'' if count.exact else 'about '}{counted(count.trials, 'trial')} on {datasets}")
+    _tell_random_all(resolved)
     _carry_on(session, resolved, Manner(executor, quiet, as_json, metrics_port, Limits(max_runtime, max_cost)))
 
 
@@ -150,6 +151,8 @@ def resume(
     if address is not None:
         resolved = _moved(session, address)
     check_unchanged(session)
+    if session.status == "done":
+        tell(f"session {session.id} is done: nothing is missing")
     manner = Manner(executor, quiet, as_json, metrics_port, Limits(max_runtime, max_cost))
     _carry_on(session, resolved, manner)
 
@@ -190,6 +193,13 @@ def _rehearsed(file: Path, sweep: Sweep) -> tuple[ResolvedSweep, Rehearsal]:
         raise
     rehearsal.refuse_hopeless()
     return resolved, rehearsal
+
+
+def _tell_random_all(resolved: ResolvedSweep) -> None:
+    """A random search for more points than there are is a search of all."""
+    asked, points = resolved.sweep.search.trials, resolved.points.count().trials
+    if asked is not None and asked > points:
+        tell(f"note: search.trials asks for {asked:,} points and the space has {points:,}: each is tried once")
 
 
 def _carry_on(session: Session, resolved: ResolvedSweep, manner: Manner) -> None:
@@ -266,26 +276,40 @@ def _render_end(console: Console, session: Session) -> None:
     console.print(f"Next: grid show {session.id}{at}", soft_wrap=True)
 
 
-def _render_plan(console: Console, expected: Estimate) -> None:
+def _render_plan(console: Console, expected: Estimate, resolved: ResolvedSweep, rehearsal: Rehearsal) -> None:
     count = f"{expected.trials:,}" if expected.exact else f"about {expected.trials:,} +- {expected.error:,.0f}"
     rows = {
+        **_asked(resolved.sweep),
         "trials": f"{count} on {counted(expected.datasets, 'dataset')}",
         "units": f"{expected.units:,}",
         "to read": f"{expected.bytes_read / 1e6:,.1f} MB",
         "CPU time": seconds_text(expected.cpu_seconds),
-        "wall time": f"{seconds_text(expected.wall_seconds)} on {expected.cpus} CPUs, {_starting(expected)}",
+        "wall time": _wall_time(expected, resolved.sweep.cluster.address is not None or rehearsal.deadly),
     }
-    rows["history"] = f"{expected.years:.1f} years; so many trials need {expected.least_years:.1f} (docs/verdict.md)"
+    rows["history"] = f"{expected.years:.2f} years; so many trials need {expected.least_years:.2f} (docs/verdict.md)"
     if expected.cost is not None:
         rows["cost"] = f"{expected.cost:,.2f}"
     print_facts(console, rows)
 
 
-def _starting(expected: Estimate) -> str:
-    """What comes on top of the work, where `auto` decides."""
-    if sweeps.sooner(expected.cpu_seconds, expected.cpus) == "serial":
-        return "or all of the CPU time in this process, which auto takes"
-    return f"and about {sweeps.RAY_START_S:.0f} s to start a Ray where none runs"
+def _asked(sweep: Sweep) -> dict[str, str]:
+    """What is asked for: the strategy, on what, over which span, at which costs."""
+    data, symbols = sweep.data, list(sweep.data.symbols)
+    more = f" and {len(symbols) - 5:,} more" if len(symbols) > 5 else ""
+    return {
+        "strategy": sweep.strategy,
+        "data": f"{', '.join(symbols[:5])}{more} x {', '.join(data.timeframes)}",
+        "span": f"{data.start} to {data.end} (excluded)",
+        "costs": costs_text(sweep.execution),
+    }
+
+
+def _wall_time(expected: Estimate, on_ray: bool) -> str:
+    """Where `auto` runs it, and how long that takes."""
+    if not on_ray and sweeps.sooner(expected.cpu_seconds, expected.cpus) == "serial":
+        return f"{seconds_text(expected.cpu_seconds)} in this process, without Ray"
+    start = f"about {sweeps.RAY_START_S:.0f} s to start a Ray where none runs"
+    return f"{seconds_text(expected.wall_seconds)} on Ray with {counted(expected.cpus, 'CPU')}, and {start}"
 
 
 def seconds_text(seconds: float) -> str:

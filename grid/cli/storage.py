@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from grid.cli.options import held
 from grid.cli.output import emit
 from grid.cli.tables import counted, print_facts
 from grid.heartbeat import read_beat
@@ -48,7 +49,9 @@ def try_out(uri: Uri, as_json: Json = False) -> None:
 
 @storage_app.command("prune")
 def prune_(
-    uri: Annotated[str, typer.Argument(help="The results store, or a store of bars.", metavar="URI")] = "results",
+    uri: Annotated[
+        str, typer.Argument(help="The results store, or a store of bars.", metavar="URI", callback=held)
+    ] = "results",
     delete: Annotated[bool, typer.Option("--delete", help="Remove it; without this it is only listed.")] = False,
     older_than: Annotated[
         float, typer.Option(help="Only what is at least so many seconds old.", min=0, metavar="SECONDS")

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from grid.engine.execution import Execution
 from grid.errors import BadInput
 from grid.session import Session
 from grid.verdict.surface import Surface
@@ -73,6 +74,11 @@ def text_of(name: str, value: Any) -> str:
 def counted(n: int, thing: str) -> str:
     """`1 dataset`, `7,000 trials`."""
     return f"{n:,} {thing}{'' if n == 1 else 's'}"
+
+
+def costs_text(execution: Execution) -> str:
+    """Fee and slippage for people."""
+    return f"fee {100 * execution.fee:.4g} %, slippage {100 * execution.slippage:.4g} % a side"
 
 
 def store_option(session: Session) -> str:

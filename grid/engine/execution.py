@@ -66,7 +66,9 @@ class Execution(BaseModel):
     fill: Literal["next_open", "next_close", "close"] = "next_open"
     side: Literal["long", "short", "both"] = "long"
     opposite: Literal["reverse", "ignore"] = Field("reverse", description="what an opposite entry does in a position")
-    size: Annotated[float, Field(gt=0, le=1)] | Units = 1.0
+    size: Annotated[float, Field(gt=0, le=1)] | Units = Field(
+        1.0, description="the fraction of the cash that an entry spends, or units of the instrument: {units: 3}"
+    )
     stop_loss: Fraction | None = None
     take_profit: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     trailing_stop: Fraction | None = None

@@ -58,7 +58,10 @@ WRONG_FIELDS = {
     "missing symbol": ("data.symbols=[APPL]", "data.symbols", "did you mean 'AAPL'?"),
     "missing timeframe": ("data.timeframes=[4H]", "data.timeframes", "has AAPL as 1D, and not as 4H"),
     "no timeframe": ("data.timeframes=[2D]", "data.timeframes", "1m 3m 5m"),
-    "no bars at all": ("data.store=nowhere", "nowhere holds no bars", "`grid data import`"),
+    "no bars at all": ("data.store=bare", "bare holds no bars", "`grid data import`"),
+    "no folder of bars": ("data.store=nowhere", "data.store: there is no folder", "relative to the folder that grid"),
+    "no such timeframe anywhere": ("data.symbols=all --set data.timeframes=[4H]", "data.timeframes: ", "there are 1D"),
+    "end before the data": ("data.end=1990-01-01 --set data.start=null", "data.end 1990-01-01", "choose a later end"),
     "dates the wrong way round": ("data.start=2014-01-01", "2014-01-01 does not come before end 2013-01-01", "first"),
     "no date": ("data.start=yesterday", "data.start is 'yesterday'", "write it as 2024-01-31"),
     "span without bars": (
@@ -88,10 +91,21 @@ WRONG_FIELDS = {
 def test_a_wrong_field_is_told_with_its_file(desk: Desk, case: str, command: str):
     sets, *told = WRONG_FIELDS[case]
     arguments = [word for text in sets.split(" --set ") for word in ("--set", text)]
+    (desk.folder / "bare").mkdir()
     err = refused(desk, 2, command, "sweep.yaml", *arguments)
     for text in told:
         assert text in err
     assert "sweep.yaml" in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["ls", "tried", "data ls", "storage prune", "show latest", "top latest", "resume latest"],
+)
+def test_a_store_that_is_not_there_is_not_an_empty_one(desk: Desk, command: str):
+    options = () if command.startswith("storage") else ("--store",)
+    assert "there is no folder" in refused(desk, 2, *command.split(), *options, "resluts")
+    assert "sweep.yaml is no folder" in refused(desk, 2, *command.split(), *options, "sweep.yaml")
 
 
 def test_what_is_there_already_is_left_alone(desk: Desk):
@@ -234,8 +248,10 @@ def test_a_session_that_was_never_begun(desk: Desk):
 
 def test_a_trial_that_there_is_not(desk: Desk):
     session = desk.session("--set", 'constraints=["fast != 10"]')
-    for trial in ("2", "99", "-1"):
-        assert f"no committed trial {trial}" in refused(desk, 2, "show", session, "--trial", trial)
+    assert "no committed trial 2" in refused(desk, 2, "show", session, "--trial", "2")
+    for trial in ("99", "-1"):
+        err = refused(desk, 2, "show", session, "--trial", trial)
+        assert f"has no trial {trial}: its numbers go from 0 to 11" in err
 
 
 @pytest.mark.parametrize(

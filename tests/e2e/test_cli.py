@@ -27,6 +27,14 @@ def test_plan(desk: Desk):
     outcome = desk.grid("plan", "sweep.yaml")
     assert (outcome.code, outcome.err) == (0, "")
     assert "trials  12 on 2 datasets" in outcome.out
+    for told in (
+        "sma_cross",
+        "AAPL, IBM x 1D",
+        "2010-01-01 to 2013-01-01",
+        "fee 0.05 %",
+        " in this process, without Ray",
+    ):
+        assert told in outcome.out
     told = desk.grid("plan", "sweep.yaml", "--json", "--set", "cluster.price_per_cpu_hour=1").json()
     assert (told["trials"], told["exact"], told["datasets"], told["error"]) == (12, True, 2, 0)
     assert told["bytes_read"] > 10_000

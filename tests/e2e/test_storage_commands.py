@@ -64,6 +64,22 @@ def test_a_folder(grid, tmp_path, scheme):
     assert (code, payload["kind"], payload["objects"]) == (0, "local", 0)
 
 
+def test_trying_a_folder_leaves_nothing_behind(grid_here, tmp_path):
+    (tmp_path / "there").mkdir()
+    code, out, _ = grid_here("test", "there")
+    assert (code, "did not exist" in out, list((tmp_path / "there").iterdir())) == (0, False, [])
+    code, out, _ = grid_here("test", "new/store")
+    assert (code, "the folder did not exist" in out, (tmp_path / "new").exists()) == (0, True, False)
+
+
+def test_remedies_of_a_folder_speak_of_folders(grid_here, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, out, _ = grid_here("test", "file")
+    assert (code, "s3" in out.lower(), "name a folder" in out) == (2, False, True)
+    code, out, _ = grid_here("test", "/proc/store")
+    assert (code, "s3" in out.lower(), "give yourself the right" in out) == (2, False, True)
+
+
 @pytest.mark.s3
 class TestS3:
     @pytest.fixture

@@ -73,7 +73,7 @@ def test_plan_warns_of_a_short_history(desk: Desk) -> None:
     assert (calm.code, "warning" in calm.err) == (0, False)
     short = desk.grid("plan", "sweep.yaml", "--set", "space.fast={range: [2, 150, 1]}", "--set", "execution.fee=0")
     assert short.code == 0
-    assert "the history of 2.9 years is short for 298 trials" in short.err
+    assert "the history of 2.88 years is short for 298 trials" in short.err
     told = desk.grid("plan", "sweep.yaml", "--json").json()
     assert told["years"] == pytest.approx(0.75 * 1400 / 365, abs=0.01)
     assert told["least_years"] == pytest.approx(1.6, abs=0.1)

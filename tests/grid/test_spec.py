@@ -166,7 +166,7 @@ def test_yaml_without_its_surprises(tmp_path: Path) -> None:
         ({"objective": {"maximze": "sharpe"}}, ["objective.maximze", "'maximize'"]),
         ({"execution": {"fee": 5}}, ["execution.fee is 5: it should be less than 1"]),
         ({"execution": {"fee": "upbit"}}, ["execution.fee is 'upbit'", "upbit-krw"]),
-        ({"execution": {"size": 5}}, ["execution.size is 5", "less than or equal to 1"]),
+        ({"execution": {"size": 5}}, ["execution.size is 5", "less than or equal to 1", "{units: 3}"]),
         ({"execution": {"size": {"unit": 5}}}, ["execution.size is {'unit': 5}", "'units'"]),
         ({"execution": {"fill": "nextopen"}}, ["execution.fill is 'nextopen'", "did you mean 'next_open'"]),
         ({"execution": None}, ["execution is empty", "section of fields"]),
@@ -179,7 +179,7 @@ def test_yaml_without_its_surprises(tmp_path: Path) -> None:
         ({"space": {"fast": {"rnge": [1, 2, 3]}}}, ["space.fast: there is no form 'rnge'", "{range: [lo, hi, step]}"]),
         ({"space": {"fast": {"range": [1, 2, 1], "values": [1]}}}, ["space.fast: one form", "range, values"]),
         ({"space": {"fast": {"range": [5, 1, 1]}}}, ["space.fast: range [5, 1, 1] holds nothing"]),
-        ({"space": {"fast": {"range": [1, 5, 0]}}}, ["holds nothing"]),
+        ({"space": {"fast": {"range": [1, 5, 0]}}}, ["never moves", "the step above 0"]),
         ({"space": {"fast": {"range": [1, 5]}}}, ["takes three numbers and got 2"]),
         ({"space": {"fast": {"range": [1, "x", 1]}}}, ["'x' is not a finite number"]),
         ({"space": {"fast": {"range": 5}}}, ["range takes a list and got 5"]),
@@ -248,7 +248,7 @@ def test_bad_input_is_one_clear_paragraph(changes: dict[str, Any], says: list[st
         ('{"a": 1, "a": 2}', ".json", "'a' is given twice"),
         ("{}", ".json", "the file is empty"),
         ("x", ".txt", "ends in .yaml, .yml, .toml, .json, and this one in .txt"),
-        ("x", "", "and this one in nothing"),
+        ("x", "", "and this name has no ending"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: str, suffix: str, says: str) -> None:

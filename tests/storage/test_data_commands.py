@@ -132,7 +132,31 @@ def test_import_replaces_only_if_asked(commands):
     assert commands.store.describe(AAPL).adjusted == "yes"
 
 
+@pytest.mark.parametrize(
+    ("rows", "left_out", "added", "option"),
+    [
+        (ROWS, (), ("--symbol", "AAPL"), "--replace"),
+        (ROWS[::-1], (), ("--symbol", "AAPL"), "--sort"),
+        (ROWS, ("--tz", "UTC"), ("--symbol", "AAPL"), "--tz"),
+        (ROWS, (), (), "--symbol"),
+        (ROWS, ("--column", "timestamp=Date"), ("--symbol", "AAPL"), "--column"),
+        (ROWS, (), ("--symbol", "AAPL", "--time-format", "%Y/%m"), "--time-format"),
+        (ROWS, (), ("--symbol", "AAPL", "--delimiter", "ab"), "--delimiter"),
+    ],
+)
+def test_a_refusal_names_the_option_that_helps(commands, monkeypatch, rows, left_out, added, option):
+    monkeypatch.delenv("TZ", raising=False)
+    commands.imports("--symbol", "AAPL", "--adjust-by", "Adj Close")
+    commands.file.write_text("\n".join([HEADER, *rows]))
+    stated = [word for word in STATED if word not in left_out]
+    with pytest.raises(StorageError, match=option):
+        commands.out("import", str(commands.file), *stated, "--adjusted", "no", *added)
+
+
 def test_ls(commands):
+    with pytest.raises(BadInput, match="there is no folder"):
+        commands.out("ls")
+    (commands.folder / "store").mkdir()
     assert commands.json("ls") == []
     assert "There are no datasets in" in commands.out("ls")
     commands.store.write(bars("2019-12-30", 4, "KRW-BTC", "4H"), "24/7", "no")

@@ -93,3 +93,11 @@ def test_a_description_says_what_may_vary():
         "minimum": 1,
         "maximum": 100_000,
     }
+
+
+@pytest.mark.parametrize("code", ["0", "3", "'no'"])
+def test_a_module_that_ends_the_process_is_an_error(tmp_path, monkeypatch, code):
+    (tmp_path / "ends_it.py").write_text(f"raise SystemExit({code})\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(StrategyError, match=r"importing ends_it ended the process \(SystemExit"):
+        registry.get("ends_it:Channel")
