@@ -91,6 +91,7 @@ PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generat
 requirements: .venv/dev  ## resolve the pins again
 	$(PIN) --extra bench --extra build --extra lint --extra test pyproject.toml --output-file requirements/bench.txt
 	$(PIN) --extra deploy --constraint requirements/bench.txt pyproject.toml --output-file requirements/deploy.txt
+	$(PIN) --group sbom --output-file requirements/sbom.txt
 	$(PIN) --extra build --extra lint --extra test --constraint requirements/bench.txt pyproject.toml \
 	  --output-file requirements/dev.txt
 	$(PIN) --extra build --constraint requirements/bench.txt pyproject.toml --output-file requirements/run.txt
@@ -104,10 +105,16 @@ system-packages:   ## install what tests use besides Python (Debian or Ubuntu, a
 	  $$run apt-get update -qq && \
 	  $$run apt-get install -y -qq --no-install-recommends prometheus redis-server systemd; }
 
-deploy-tools: .venv/deploy  ## install what checks the files of deploy/
+deploy-tools: .venv/deploy .venv-sbom/made  ## install what checks the files of deploy/
 
-sbom: .venv/deploy ## write sbom.json, the packages of the image with versions and hashes (CycloneDX)
-	@$(BIN)/cyclonedx-py requirements requirements/run.txt --pyproject pyproject.toml --output-file sbom.json
+.venv-sbom/made: requirements/sbom.txt
+	@$(PYTHON) -m venv .venv-sbom
+	@.venv-sbom/bin/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes \
+	  --requirement requirements/sbom.txt
+	@touch $@
+
+sbom: .venv-sbom/made ## write sbom.json, the packages of the image with versions and hashes (CycloneDX)
+	@.venv-sbom/bin/cyclonedx-py requirements requirements/run.txt --pyproject pyproject.toml --output-file sbom.json
 
 clean:             ## remove what make made
-	rm -rf .venv .venv-peers build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-peers .venv-sbom build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

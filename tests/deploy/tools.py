@@ -17,9 +17,9 @@ SYSTEM = {"promtool", "redis-server", "systemd-analyze"}
 
 
 def tool(name: str) -> str:
-    """The program of that name, from the environment of this Python or from the system."""
-    beside = Path(sys.executable).with_name(name)
-    found = str(beside) if beside.is_file() else shutil.which(name)
+    """The program of that name: from the environment of this Python, from that of `make sbom`, or from the system."""
+    places = (Path(sys.executable).parent, REPOSITORY / ".venv-sbom" / "bin")
+    found = next((str(place / name) for place in places if (place / name).is_file()), shutil.which(name))
     if found is None:
         _missing(name)
     return str(found)
