@@ -1,12 +1,14 @@
 """The grid against two plain processes that do the same, and against other ways to run many small trials."""
 
+import contextlib
 import multiprocessing
 import os
 import statistics
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import psutil
@@ -41,6 +43,41 @@ class Memory:
         self.late = now
 
 
+class WorkerCpu:
+    """CPU seconds of the workers of a sweep since each began its first unit, looked up every 0.2 s from outside.
+
+    What a worker did before it was first seen at a unit is not counted, nor what it did after it was last seen.
+    """
+
+    def __init__(self) -> None:
+        self._first: dict[int, float] = {}
+        self._last: dict[int, float] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def seconds(self) -> float:
+        return sum(self._last.values()) - sum(self._first.values())
+
+    def _look(self) -> None:
+        while not self._over.wait(0.2):
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    times, title = process.cpu_times(), "".join(process.cmdline())
+                    if " trials [" in title:  # Ray writes a task's name there, see grid/cluster/names.py
+                        self._first.setdefault(process.pid, times.user + times.system)
+                    if process.pid in self._first:
+                        self._last[process.pid] = times.user + times.system
+
+
 @dataclass(frozen=True)
 class Case:
     """Trials of about `label` each: fast x slow points on so many symbols of so many bars."""
@@ -51,14 +88,14 @@ class Case:
     fast: int
     slow: int
     symbols: int = 1
+    rounds: int = 3
 
 
 CASES = (
     Case("10 us", "1D", 365, 100, 200, symbols=200),
-    Case("100 us", "1H", 52_560, 1000, 650),
+    Case("100 us", "1H", 52_560, 1000, 950, rounds=5),
     Case("1 ms", "1m", 525_600, 100, 20, symbols=25),
 )
-ROUNDS = 3
 
 
 def half(spec: dict[str, Any], which: int, unit: int, busy: Any) -> None:
@@ -93,18 +130,18 @@ def plain_seconds(spec: dict[str, Any], unit: int) -> tuple[float, float]:
 def efficiency(folder: Path, scale: float) -> list[str]:
     """Markdown rows: the grid and two plain processes in turn, both with the start of their processes."""
     lines = [
-        "| trial | trials | grid s | plain s | grid | plain | grid / plain (rounds) | us a trial and core "
-        "| driver MB at 10 % | at the end |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| trial | trials | grid s | plain s | grid | plain | grid / plain (rounds) | by wall alone "
+        "| us a trial and core | driver MB at 10 % | at the end |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     return lines + [compared(case, folder / case.timeframe, scale) for case in CASES]
 
 
 def compared(case: Case, home: Path, scale: float) -> str:
-    """One row: medians of ROUNDS rounds, each of one run of the grid and one of the plain processes.
+    """One row: medians of rounds, each of one run of the grid and one of the plain processes.
 
-    The CPU seconds in units are those of the plain processes for both, as both do the same units' work: so the ratio of
-    the two efficiencies is that of the walls.
+    Efficiency is CPU seconds in units / (wall x cores), each with the CPU seconds of its own run: a neighbour that
+    slows this machine down for a minute changes wall and CPU seconds alike.
     """
     names = [f"M{i:03}" for i in range(max(1, int(case.symbols * scale)))]
     for name in names:
@@ -113,20 +150,24 @@ def compared(case: Case, home: Path, scale: float) -> str:
     spec = cross_sweep(home, case.timeframe, fast, case.slow, names)
     total = resolve(Sweep(**spec)).plan.total
     unit = 10_000 if case.bars < 1000 else 5_000 if case.bars < 100_000 else 500
-    memory, grid, plain, kernel = Memory(total), [], [], []
-    for _ in range(ROUNDS):
+    memory, walls, ours, theirs = Memory(total), [], [], []
+    for _ in range(case.rounds):
         memory = Memory(total)
-        grid.append(run(spec, "ray", Watch(progress=memory)).metadata["seconds"])
-        wall, worked = plain_seconds(spec, unit)
-        plain.append(wall)
-        kernel.append(worked)
-    ours, theirs, work = (statistics.median(times) for times in (grid, plain, kernel))
-    ratios = [theirs / ours for ours, theirs in zip(grid, plain, strict=True)]
+        with WorkerCpu() as workers:
+            wall = run(spec, "ray", Watch(progress=memory)).metadata["seconds"]
+        plain_wall, kernel = plain_seconds(spec, unit)
+        walls.append((wall, plain_wall))
+        ours.append(workers.seconds / wall / CORES)
+        theirs.append(kernel / plain_wall / CORES)
+    grid_s, plain_s = (statistics.median(times) for times in zip(*walls, strict=True))
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     shown = ", ".join(f"{ratio:.1%}" for ratio in ratios)
+    by_wall = statistics.median(plain_wall / wall for wall, plain_wall in walls)
     return (
-        f"| {case.label} | {total:,} | {ours:.1f} | {theirs:.1f} "
-        f"| {work / ours / CORES:.1%} | {work / theirs / CORES:.1%} | {statistics.median(ratios):.1%} ({shown}) "
-        f"| {ours * CORES / total * 1e6:.1f} | {memory.early:.0f} | {memory.late:.0f} |"
+        f"| {case.label} | {total:,} | {grid_s:.1f} | {plain_s:.1f} "
+        f"| {statistics.median(ours):.1%} | {statistics.median(theirs):.1%} "
+        f"| {statistics.median(ratios):.1%} ({shown}) | {by_wall:.1%} "
+        f"| {grid_s * CORES / total * 1e6:.1f} | {memory.early:.0f} | {memory.late:.0f} |"
     )
 
 
