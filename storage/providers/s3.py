@@ -62,25 +62,17 @@ class S3Provider:
 
     def write(self, path: str, data: bytes) -> None:
         """See `StorageProvider.write`: one PUT."""
-        key = self._key(path)
-        self._prove()
-        self._call("write", path, "put_object", Key=key, Body=bytes(data), **self._labels(data))
+        self._put("write", path, data, self._labels(data))
 
     def create(self, path: str, data: bytes) -> bool:
         """See `StorageProvider.create`: a PUT that S3 refuses where something is.
 
         A refusal may be that of our own first try whose answer was lost, so the object is asked who wrote it.
         """
-        key = self._key(path)
-        self._prove()
         labels = self._labels(data)
-        try:
-            self._call("create", path, "put_object", Key=key, Body=bytes(data), IfNoneMatch="*", **labels)
-        except Refused as refusal:
-            if refusal.status != 412:
-                raise refusal.told() from refusal.error
-            return self._is_mine(path, key, labels["Metadata"][_WRITER])
-        return True
+        if self._put("create", path, data, {"IfNoneMatch": "*", **labels}):
+            return True
+        return self._is_mine(path, self._key(path), labels["Metadata"][_WRITER])
 
     def list(self, prefix: str = "") -> Paths:
         """See `StorageProvider.list`: one request for each 1,000 objects."""
@@ -194,9 +186,18 @@ class S3Provider:
 
     def _call(self, action: str, path: str, method: str, **arguments: Any) -> Answer:
         call = Call(action, path, method, arguments, check=_undamaged if method == "get_object" else None)
-        if "IfNoneMatch" in arguments:
-            return self._connection().run(call, self.uri)
         return self._told(call)
+
+    def _put(self, action: str, path: str, data: bytes, more: dict[str, Any]) -> bool:
+        """Whether it is stored; False where something is that was not to be overwritten."""
+        key = self._key(path)
+        self._prove()
+        try:
+            return self._connection().put(
+                Call(action, path, "put_object", {"Key": key, "Body": bytes(data), **more}), self.uri
+            )
+        except Refused as refusal:
+            raise refusal.told() from refusal.error
 
     def _told(self, call: Call) -> Answer:
         try:

@@ -11,6 +11,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 
 from storage.errors import NotFound, StorageError
 from storage.providers.s3_options import S3Options
+from storage.providers.s3_put import Unheard, quick_put
 
 ATTEMPTS = 30
 DEADLINE_S = 90.0
@@ -117,7 +118,28 @@ class Connection:
         self._options = options
         self._filesystem = s3fs.S3FileSystem(**options.of_filesystem())
         self._filesystem.retries = 1
+        self._quick = quick_put(bucket, options)
         self._answered = False
+
+    def put(self, call: Call, uri: str) -> bool:
+        """Store an object: once by the quick way, and where that does not succeed, as `run` does.
+
+        False where one is there that was not to be overwritten. Raises `Refused`.
+        """
+        try:
+            stored = self._quick(call.arguments)
+        except Unheard:
+            _count_retry()
+            stored = None
+        if stored is not None:
+            return stored
+        try:
+            self.run(call, uri)
+        except Refused as refusal:
+            if refusal.status != 412:
+                raise
+            return False
+        return True
 
     def run(self, call: Call, uri: str) -> Answer:
         """Send until it succeeds, is refused for good, or time or attempts run out. Raises `Refused`.

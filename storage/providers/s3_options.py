@@ -51,6 +51,15 @@ class S3Options:
         """The endpoint for people."""
         return self.endpoint() or "AWS"
 
+    def of_region(self) -> str | None:
+        """The region by option, environment or endpoint; None leaves it to the profile."""
+        stated = self.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        return stated or (None if self.endpoint() is None else "us-east-1")
+
+    def by_path(self) -> bool:
+        """Whether the bucket is named in the path, not in the host."""
+        return self.endpoint() is not None if self.path_style is None else self.path_style
+
     def encryption(self) -> dict[str, str]:
         """Arguments of a PUT."""
         if self.sse is None:
@@ -63,9 +72,6 @@ class S3Options:
 
         The layers below do not retry: their retries multiply, and those with a deadline are ours.
         """
-        endpoint = self.endpoint()
-        region = self.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        path_style = endpoint is not None if self.path_style is None else self.path_style
         named: dict[str, Any] = {"profile": self.profile} if self.profile else {}
         checksums = {"request_checksum_calculation": self.checksums, "response_checksum_validation": self.checksums}
         return {
@@ -74,11 +80,11 @@ class S3Options:
             "use_listings_cache": False,
             "skip_instance_cache": True,
             "client_kwargs": {
-                "endpoint_url": endpoint,
-                "region_name": region or (None if endpoint is None else "us-east-1"),
+                "endpoint_url": self.endpoint(),
+                "region_name": self.of_region(),
             },
             "config_kwargs": {
-                "s3": {"addressing_style": "path" if path_style else "auto"},
+                "s3": {"addressing_style": "path" if self.by_path() else "auto"},
                 "retries": {"total_max_attempts": 1, "mode": "standard"},
                 "connect_timeout": 5,
                 "read_timeout": 30,

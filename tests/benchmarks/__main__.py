@@ -45,9 +45,10 @@ def main() -> None:
             "## The grid on two cores",
             "",
             "`sma_cross` sweeps. Plain: two processes that evaluate and encode the same units with no grid around "
-            "them. Efficiency: CPU seconds in units / (wall x 2 cores), so grid / plain is the ratio of the walls; "
-            "medians of rounds in which the two alternate. All times include starting the workers; Ray itself was "
-            "running.",
+            "them. Efficiency: CPU seconds in units / (wall x 2 cores), each with those of its own run; medians of "
+            "rounds in which the two alternate. All times include starting the workers; Ray itself was running. By "
+            "wall alone: the ratio of the walls, which a neighbour on the machine moves by 5 % from one minute to the "
+            "next.",
             "",
             *grid,
             *(["", "## Small trials in other tools", "", *tools] if tools else []),

@@ -57,6 +57,7 @@ class FaultProxy:
     upstream: str
     url: str = ""
     faults: list[Fault] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     seen: list[tuple[str, str, str]] = field(default_factory=list)
     chance: random.Random = field(default_factory=lambda: random.Random(1))
 
@@ -68,6 +69,7 @@ class FaultProxy:
         fault = next((f for f in self.faults if f.takes(request, self.chance)), Fault())
         verb = "LIST" if request.method == "GET" and "list-type=2" in request.query_string else request.method
         self.seen.append((verb, request.raw_path, fault.action))
+        self.headers.append({name.lower(): value for name, value in request.headers.items()})
         await asyncio.sleep(fault.latency_s)
         if fault.action == "reset":
             _reset(request)

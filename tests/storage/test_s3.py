@@ -3,11 +3,14 @@
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from storage.errors import NotFound, StorageError
 from storage.providers import S3Options, S3Provider, provider_for, s3_calls
+from storage.providers.base import sha256_of
+from storage.providers.s3_put import QuickPut
 from tests.services.fault_proxy import Fault, fault_proxy
 from tests.services.seaweed import NO_LIST, NO_READ, READER, SECRET, WRITER
 
@@ -274,18 +277,46 @@ def test_options_are_taken_from_the_environment(s3, bucket, monkeypatch):
         provider.read("b")
 
 
-def test_encryption_is_asked_for_with_each_write(provider, monkeypatch):
+def test_the_quick_way_and_the_careful_one_ask_for_the_same(provider, proxy, monkeypatch):
+    """One PUT each; the careful way is taken where obstore cannot be, as with virtual hosts at an endpoint."""
     asked = []
+    for careful in (False, True):
+        sent = []
+        monkeypatch.setattr(s3_calls.Connection, "_send", _noted(sent))
+        if careful:
+            monkeypatch.setattr(s3_calls, "quick_put", lambda *_: QuickPut(None))
+        s3_calls._connections.clear()
+        proxy.headers.clear()
+        ours = S3Provider(provider.bucket, f"{provider.prefix}/{careful}", provider.options)
+        ours.write("a", b"1")
+        assert ours.create("b", b"2")
+        assert len(sent) == (2 if careful else 0)
+        names = ("x-amz-meta-sha256", "if-none-match")
+        asked.append([[headers.get(name) for name in names] for headers in proxy.headers])
+        assert all("x-amz-meta-writer" in headers for headers in proxy.headers)
+    assert asked[0] == asked[1] == [[sha256_of(b"1"), None], [sha256_of(b"2"), "*"]]
 
-    async def note(_, call):
-        asked.append((call.method, call.arguments.get("ServerSideEncryption"), call.arguments.get("SSEKMSKeyId")))
-        return s3_calls.Answer({})
 
-    options = S3Options(provider.options.endpoint_url, sse="kms", sse_kms_key_id="k")
-    monkeypatch.setattr(s3_calls.Connection, "_send", note)
-    S3Provider(provider.bucket, "sse", options).write("a", b"")
-    S3Provider(provider.bucket, "sse", options).create("b", b"")
-    assert asked == [("put_object", "aws:kms", "k")] * 2
+@pytest.mark.usefixtures("impatient")
+def test_both_ways_ask_for_the_encryption(provider, proxy):
+    """SeaweedFS has no keys, so it refuses; first the quick way, then the careful one."""
+    proxy.headers.clear()
+    options = replace(provider.options, sse="kms", sse_kms_key_id="k")
+    with pytest.raises(StorageError):
+        S3Provider(provider.bucket, "sse", options).write("a", b"")
+    names = ("x-amz-server-side-encryption", "x-amz-server-side-encryption-aws-kms-key-id")
+    assert {tuple(headers.get(name) for name in names) for headers in proxy.headers} == {("aws:kms", "k")}
+    assert len(proxy.headers) == 1 + MANY
+
+
+def _noted(sent):
+    send = s3_calls.Connection._send
+
+    async def note(self, call):
+        sent.append(call.method)
+        return await send(self, call)
+
+    return note
 
 
 @pytest.mark.parametrize("options", [{"sse": "rot13"}, {"sse_kms_key_id": "k"}, {"checksums": "never"}])
