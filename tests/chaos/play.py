@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -226,13 +227,17 @@ class Play:
     def _signal(self, number: int) -> bool:
         for driver in self.drivers[:1]:
             for process in _python(driver):
+                if number == signal.SIGTERM and not _listens(process):
+                    return False
                 process.send_signal(number)
                 return True
         return False
 
     def _second(self) -> bool:
         store = self.stage.spec["results"]["store"]
-        self._start("resume", self.session_id, "--store", store, "--force", "--address", self.stage.nodes.address)
+        self._start(
+            "resume", self.session_id, "--store", store, "--force", "--trust", "--address", self.stage.nodes.address
+        )
         return True
 
     def _break_the_store(self, event: Event) -> bool:
@@ -292,6 +297,14 @@ def _python(driver: psutil.Popen) -> list[psutil.Process]:
     with suppress(psutil.Error):
         return [p for p in [*driver.children(recursive=True), driver] if "grid" in p.cmdline() and "-m" in p.cmdline()]
     return []
+
+
+def _listens(process: psutil.Process) -> bool:
+    """Whether it has a handler for SIGTERM yet; before, the signal ends it as it ends any process that begins."""
+    with suppress(OSError):
+        caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
+        return caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+    return False
 
 
 def end(driver: psutil.Popen) -> None:
