@@ -24,8 +24,6 @@ from storage.sessions import SessionFolder
 
 log = logging.getLogger(__name__)
 
-DATASETS_KEPT = 2
-
 
 @dataclass(frozen=True)
 class Done:
@@ -49,7 +47,7 @@ class Worker:
         speak(session_id, manner)
         self._session_id, self._datasets = session_id, datasets
         self._evaluator = Evaluator(reopen(Sweep.model_validate(sweep), datasets))
-        self._bars: dict[int, LoadedBars] = {}
+        self._kept: tuple[int, LoadedBars] | None = None
 
     def hello(self) -> tuple[str, dict[str, str]]:
         """The worker is ready: its host and its versions."""
@@ -66,11 +64,11 @@ class Worker:
         return Done(time.perf_counter() - began, batch.rows, loaded.read), batch
 
     def _loaded(self, dataset: int, reference: "ray.ObjectRef[LoadedBars]") -> LoadedBars:
-        if dataset not in self._bars:
-            while len(self._bars) >= DATASETS_KEPT:
-                self._bars.pop(next(iter(self._bars)))
-            self._bars[dataset] = ray.get(reference)
-        return self._bars[dataset]
+        """Bars of one dataset at a time: their indicators take memory, and units come dataset by dataset."""
+        if self._kept is None or self._kept[0] != dataset:
+            self._kept = None  # the old ones go before the new ones come
+            self._kept = dataset, ray.get(reference)
+        return self._kept[1]
 
 
 @ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)

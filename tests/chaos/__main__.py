@@ -86,7 +86,7 @@ def page(reports: list[Report], first: int, namespaces: bool, shared: int) -> st
             f"| rows failed that should not have | {sum(r.failed for r in reports)} |",
             f"| sweeps whose rows are not the undisturbed ones, bit for bit | {sum(not r.same for r in reports)} |",
             f"| drivers | {sum(r.drivers for r in reports)} |",
-            f"| processes left | {left} |",
+            f"| processes and temporary files left | {left} |",
             f"| objects left in shared memory | {shared} |",
             f"| seconds in all | {sum(r.seconds for r in reports):,.0f} |",
             "",

@@ -46,6 +46,7 @@ class Stage:
     """Where it is played: the nodes, the proxy before the store, and the sweep with its undisturbed session.
 
     spec: the sweep with its stores by way of the proxy. direct: the results store past it.
+    temporary: where nodes and drivers put temporary files, except for those of Ray itself.
     """
 
     nodes: Nodes
@@ -54,11 +55,12 @@ class Stage:
     direct: str
     undisturbed: Session
     folder: Path
+    temporary: Path
 
 
 @dataclass
 class Report:
-    """What came of it. left: processes of the sweep that were there after its end."""
+    """What came of it. left: processes of the sweep, and temporary files, that were there after its end."""
 
     seed: int
     faults: Counter[str] = field(default_factory=Counter)
@@ -274,13 +276,14 @@ class Play:
         report.left = self._left_over()
 
     def _left_over(self) -> list[str]:
-        """Processes of the sweep, which have some seconds to end."""
+        """Processes of the sweep, which have some seconds to end, and files where temporary ones belong."""
         until = time.monotonic() + 30
         while True:
             found = [driver.pid for driver in self.drivers if _runs(driver)]
             actors = self.stage.nodes.titled(f"{self._worker}|ray::AggregatorActor")
             if not (found or actors) or time.monotonic() > until:
-                return [f"driver {pid}" for pid in found] + [f"actor {process.pid}" for process in actors]
+                left = [f"driver {pid}" for pid in found] + [f"actor {process.pid}" for process in actors]
+                return left + [f"file {path.name}" for path in self.stage.temporary.iterdir()]
             time.sleep(POLL_S)
 
     def _told(self) -> str:

@@ -35,7 +35,12 @@ def stage(
     client, prefix = s3.client(), uuid.uuid4().hex[:8]
     for file in [f for symbol in SYMBOLS for f in (DATA / symbol).rglob("*.parquet")]:
         client.put_object(Bucket=bucket, Key=f"{prefix}/bars/{file.relative_to(DATA)}", Body=file.read_bytes())
-    environment = {"GRID_CACHE_DIR": str(folder / "cache"), PAUSE_VARIABLE: str(pause_ms)}
+    (temporary := folder / "tmp").mkdir()
+    environment = {
+        "GRID_CACHE_DIR": str(folder / "cache"),
+        "TMPDIR": str(temporary),
+        PAUSE_VARIABLE: str(pause_ms),
+    }
     environment |= {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     with (
         network(members + 1) as net,
@@ -44,4 +49,4 @@ def stage(
     ):
         by_proxy, direct = (f"s3://{bucket}/{prefix}/{{}}?endpoint_url={url}" for url in (proxy.url, s3.url))
         spec = sweep_of(by_proxy.format("bars"), by_proxy.format("results"), slow)
-        yield Stage(cluster, proxy, spec, direct.format("results"), undisturbed, folder)
+        yield Stage(cluster, proxy, spec, direct.format("results"), undisturbed, folder, temporary)
