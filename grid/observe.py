@@ -46,7 +46,7 @@ class Observer:
             self._telemetry.record("grid_read_bytes_total", size, tier=tier)
 
     def worked(self, seconds: float) -> None:
-        """A unit is done and took a worker so long."""
+        """A unit is done and took a worker so many CPU seconds."""
         self._kernel_s += seconds
         self._telemetry.record(KERNEL, seconds, strategy=self._strategy)
         self._telemetry.record("grid_units_finished_total", 1, state="done")

@@ -169,12 +169,11 @@ def run_serial(work: Work, watch: Watch) -> None:
             if loaded is None or loaded[0] != unit.dataset:
                 loaded = unit.dataset, work.resolved.load_same(unit.dataset, work.fingerprint(unit.dataset))
                 tell.read(loaded[1].read)
-            began = time.perf_counter()
             tell.attempts({"first": number})
+            began, cpu_began = time.perf_counter(), time.thread_time()
             batch = evaluator.evaluate(unit, loaded[1])
-            took = time.perf_counter() - began
-            work.pace.learn(unit.dataset, batch.rows, took)
-            tell.worked(took)
+            work.pace.learn(unit.dataset, batch.rows, time.perf_counter() - began)
+            tell.worked(time.thread_time() - cpu_began)
             _took_in(aggregator.fold(batch), work, watch)
     finally:
         _took_in(aggregator.flush(), work, watch)

@@ -42,7 +42,7 @@ TABLE = (
         "Attempts at units, by cause: first, worker_died, overdue, bars_lost, batch_lost, moved, split, copied.",
         ("cause",),
     ),
-    Metric("grid_kernel_seconds_total", "counter", "Seconds that workers spent evaluating units.", ("strategy",)),
+    Metric("grid_kernel_seconds_total", "counter", "CPU seconds that workers spent evaluating units.", ("strategy",)),
     Metric("grid_cpu_seconds_total", "counter", "Seconds times CPUs that the sweep held."),
     Metric("grid_cpus", "gauge", "CPUs that the sweep holds."),
     Metric("grid_efficiency_ratio", "gauge", "Kernel seconds over CPU seconds held, since the driver started."),

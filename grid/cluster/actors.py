@@ -27,10 +27,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Done:
-    """What the driver learns of a unit: how long it took, how many rows it gave, and what reading its bars took
-    (`LoadedBars.read`)."""
+    """What the driver learns of a unit: how long it took, its CPU seconds, how many rows it gave, and what reading its
+    bars took (`LoadedBars.read`).
+    """
 
     seconds: float
+    cpu_seconds: float
     rows: int
     read: Mapping[str, int]
 
@@ -59,9 +61,9 @@ class Worker:
         where = self._datasets[unit.dataset]
         log.info("session %s: trials [%d, %d) on %s", self._session_id, unit.start, unit.stop, where)
         loaded = self._loaded(unit.dataset, bars[0])
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.thread_time()
         batch = self._evaluator.evaluate(unit, loaded)
-        return Done(time.perf_counter() - began, batch.rows, loaded.read), batch
+        return Done(time.perf_counter() - began, time.thread_time() - cpu_began, batch.rows, loaded.read), batch
 
     def _loaded(self, dataset: int, reference: "ray.ObjectRef[LoadedBars]") -> LoadedBars:
         """Bars of one dataset at a time: their indicators take memory, and units come dataset by dataset."""

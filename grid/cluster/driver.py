@@ -205,7 +205,7 @@ class Driver:
             return
         self._dispatcher.finished(attempt, done.seconds, time.monotonic(), done.rows)
         self._bars.proved(unit.dataset, done.read)
-        self._work.observer.worked(done.seconds)
+        self._work.observer.worked(done.cpu_seconds)
         self._collector.take(unit, sent.batch)
         for worker in self._dispatcher.superseded():
             self._abandon(worker)

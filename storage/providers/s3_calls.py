@@ -11,13 +11,14 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_e
 
 from storage.errors import NotFound, StorageError
 from storage.providers.s3_options import S3Options
-from storage.providers.s3_put import Unheard, quick_put
+from storage.providers.s3_put import NotStored, QuickPut, quick_put
 
 ATTEMPTS = 30
 DEADLINE_S = 90.0
 LONGEST_PAUSE_S = 10.0
 UNHEARD_ATTEMPTS = 4
 """Of a store that has never answered this process: its address is more likely wrong than the network."""
+MOST_MISSED = 3
 _PASSING = {
     "SlowDown",
     "ServiceUnavailable",
@@ -118,7 +119,8 @@ class Connection:
         self._options = options
         self._filesystem = s3fs.S3FileSystem(**options.of_filesystem())
         self._filesystem.retries = 1
-        self._quick = quick_put(bucket, options)
+        self._quick: QuickPut | None = None
+        self._missed = 0
         self._answered = False
 
     def put(self, call: Call, uri: str) -> bool:
@@ -127,19 +129,30 @@ class Connection:
         False where one is there that was not to be overwritten. Raises `Refused`.
         """
         try:
-            stored = self._quick(call.arguments)
-        except Unheard:
-            _count_retry()
-            stored = None
-        if stored is not None:
-            return stored
-        try:
+            if self._put_quickly(call):
+                self._answered = True
+                return True
             self.run(call, uri)
         except Refused as refusal:
             if refusal.status != 412:
                 raise
             return False
         return True
+
+    def _put_quickly(self, call: Call) -> bool:
+        """Not after it failed several times running: something may be in the way that only s3fs knows."""
+        if self._quick is None:
+            self._quick = quick_put(self._bucket, self._options)
+        try:
+            stored = self._quick(call.arguments)
+        except NotStored:
+            _count_retry()
+            self._missed += 1
+            if self._missed == MOST_MISSED:
+                self._quick = QuickPut(None)
+            return False
+        self._missed = 0
+        return stored
 
     def run(self, call: Call, uri: str) -> Answer:
         """Send until it succeeds, is refused for good, or time or attempts run out. Raises `Refused`.

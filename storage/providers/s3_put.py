@@ -1,9 +1,11 @@
 """A PUT by the quick way: obstore takes a fifth of the CPU of s3fs, which tells where many writers commit at once.
 
 It tries once and explains nothing. What does not succeed is done again by the careful way, `s3_calls`, which knows
-retries, deadlines and words.
+retries, deadlines and words. Only for stores at an endpoint of their own: how AWS is reached is for botocore to say,
+and the way to it takes longer than any client.
 """
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,12 +19,14 @@ if TYPE_CHECKING:
 
 _PLAIN = re.compile(r"[A-Za-z0-9._=/-]+")
 """Keys that every client encodes alike."""
-_CREDENTIALS_FOR = timedelta(minutes=5)
-"""How long credentials are used before botocore is asked again, which renews those that end within 15 minutes."""
+_LENT_FOR = timedelta(minutes=10)
+"""How long credentials are used before botocore is asked again: those that it hands out are good for as long."""
+_process: int | None = None
+"""The process that uses obstore, whose threads do not survive a fork."""
 
 
-class Unheard(Exception):  # noqa: N818 - nobody sees it
-    """It was tried, and whether the object is stored is not known."""
+class NotStored(Exception):  # noqa: N818 - nobody sees it
+    """It was tried, and as far as is known nothing is stored."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,13 @@ class QuickPut:
 
     store: "S3Store | None"
 
-    def __call__(self, arguments: dict[str, Any]) -> bool | None:
-        """Store an object, by the arguments of `put_object`; False where one is there that was not to be overwritten.
+    def __call__(self, arguments: dict[str, Any]) -> bool:
+        """Store an object by the arguments of `put_object`; False where that was not tried, or something is there.
 
-        None where it was not tried. Raises Unheard.
+        Raises NotStored.
         """
         if self.store is None or not _PLAIN.fullmatch(arguments["Key"]):
-            return None
+            return False
         import obstore
         from obstore.exceptions import AlreadyExistsError, BaseError
 
@@ -50,42 +54,53 @@ class QuickPut:
                 mode="create" if "IfNoneMatch" in arguments else "overwrite",
                 use_multipart=False,
             )
-        except AlreadyExistsError:
+        except AlreadyExistsError:  # or any other conflict: the careful way can tell them apart
             return False
-        except (BaseError, OSError) as error:
-            raise Unheard from error
+        except (BaseError, OSError, ValueError) as error:
+            raise NotStored from error
         return True
 
 
 def quick_put(bucket: str, options: S3Options) -> QuickPut:
-    """The quick way to a bucket, by the options and the credentials that s3fs uses."""
+    """The quick way to a bucket, with the credentials that s3fs uses."""
+    try:
+        return QuickPut(_store(bucket, options))
+    except Exception:  # noqa: BLE001 - whatever is wrong, the careful way meets it too and says it
+        return QuickPut(None)
+
+
+def _store(bucket: str, options: S3Options) -> "S3Store | None":
+    global _process
+    endpoint = options.endpoint()
+    if endpoint is None or options.anonymous or not options.by_path() or _process not in (None, os.getpid()):
+        return None
     import botocore.session
     from obstore.store import S3Store
 
     session = botocore.session.Session(profile=options.profile)
-    endpoint, path_style = options.endpoint(), options.by_path()
-    region = options.of_region() or session.get_config_variable("region")
-    credentials = None if options.anonymous else session.get_credentials()
-    if credentials is None or region is None or (endpoint is not None and not path_style):
-        return QuickPut(None)
-    encryption = options.encryption()
-    config: S3Config = {}
-    if encryption:
-        config["server_side_encryption"] = encryption["ServerSideEncryption"]
-    if "SSEKMSKeyId" in encryption:
-        config["sse_kms_key_id"] = encryption["SSEKMSKeyId"]
-    return QuickPut(
-        S3Store(
-            bucket,
-            endpoint=endpoint,
-            region=region,
-            virtual_hosted_style_request=not path_style,
-            config=config,
-            client_options={"allow_http": True, "connect_timeout": "5s", "timeout": "30s"},
-            retry_config={"max_retries": 0},
-            credential_provider=_lent(credentials),
-        )
+    credentials = session.get_credentials()
+    if credentials is None or session.get_config_variable("ca_bundle"):
+        return None
+    _process = os.getpid()
+    return S3Store(
+        bucket,
+        endpoint=endpoint,
+        region=options.of_region(),
+        virtual_hosted_style_request=False,
+        config=_encryption(options.encryption()),
+        client_options={"allow_http": endpoint.startswith("http://"), "connect_timeout": "5s", "timeout": "30s"},
+        retry_config={"max_retries": 0},
+        credential_provider=_lent(credentials),
     )
+
+
+def _encryption(asked: dict[str, str]) -> "S3Config":
+    config: S3Config = {}
+    if asked:
+        config["server_side_encryption"] = asked["ServerSideEncryption"]
+    if "SSEKMSKeyId" in asked:
+        config["sse_kms_key_id"] = asked["SSEKMSKeyId"]
+    return config
 
 
 def _lent(credentials: Any) -> Callable[[], Any]:
@@ -97,7 +112,7 @@ def _lent(credentials: Any) -> Callable[[], Any]:
             "access_key_id": frozen.access_key,
             "secret_access_key": frozen.secret_key,
             "token": frozen.token,
-            "expires_at": datetime.now(UTC) + _CREDENTIALS_FOR,
+            "expires_at": datetime.now(UTC) + _LENT_FOR,
         }
 
     return now

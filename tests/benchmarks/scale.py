@@ -1,14 +1,13 @@
 """The grid against two plain processes that do the same, and against other ways to run many small trials."""
 
-import contextlib
 import multiprocessing
 import os
 import statistics
-import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import psutil
@@ -19,9 +18,11 @@ from grid.aggregate import Progress
 from grid.cluster import NAMESPACE
 from grid.engine import METRICS, Engine
 from grid.evaluate import Evaluator
+from grid.observe import KERNEL
 from grid.resolve import resolve
 from grid.spec import Sweep
 from grid.sweep import Watch, run
+from grid.telemetry import Metric, Telemetry
 
 from .made import cross_sweep, store_bars
 
@@ -43,39 +44,15 @@ class Memory:
         self.late = now
 
 
-class WorkerCpu:
-    """CPU seconds of the workers of a sweep since each began its first unit, looked up every 0.2 s from outside.
+@dataclass
+class Kernel:
+    """A sink of telemetry that adds up the CPU seconds in units."""
 
-    What a worker did before it was first seen at a unit is not counted, nor what it did after it was last seen.
-    """
+    seconds: float = 0.0
 
-    def __init__(self) -> None:
-        self._first: dict[int, float] = {}
-        self._last: dict[int, float] = {}
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    @property
-    def seconds(self) -> float:
-        return sum(self._last.values()) - sum(self._first.values())
-
-    def _look(self) -> None:
-        while not self._over.wait(0.2):
-            for process in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.Error):
-                    times, title = process.cpu_times(), "".join(process.cmdline())
-                    if " trials [" in title:  # Ray writes a task's name there, see grid/cluster/names.py
-                        self._first.setdefault(process.pid, times.user + times.system)
-                    if process.pid in self._first:
-                        self._last[process.pid] = times.user + times.system
+    def record(self, metric: Metric, value: float, _labels: Mapping[str, str]) -> None:
+        if metric.name == KERNEL:
+            self.seconds += value
 
 
 @dataclass(frozen=True)
@@ -88,14 +65,14 @@ class Case:
     fast: int
     slow: int
     symbols: int = 1
-    rounds: int = 3
 
 
 CASES = (
     Case("10 us", "1D", 365, 100, 200, symbols=200),
-    Case("100 us", "1H", 52_560, 1000, 950, rounds=5),
+    Case("100 us", "1H", 52_560, 1000, 950),
     Case("1 ms", "1m", 525_600, 100, 20, symbols=25),
 )
+ROUNDS = 3
 
 
 def half(spec: dict[str, Any], which: int, unit: int, busy: Any) -> None:
@@ -108,9 +85,9 @@ def half(spec: dict[str, Any], which: int, unit: int, busy: Any) -> None:
         if number % CORES == which:
             if one.dataset != dataset or loaded is None:
                 dataset, loaded = one.dataset, resolved.load(one.dataset)
-            began = time.process_time()
+            began = time.thread_time()
             evaluator.evaluate(one, loaded)
-            seconds += time.process_time() - began
+            seconds += time.thread_time() - began
     busy.put(seconds)
 
 
@@ -151,13 +128,14 @@ def compared(case: Case, home: Path, scale: float) -> str:
     total = resolve(Sweep(**spec)).plan.total
     unit = 10_000 if case.bars < 1000 else 5_000 if case.bars < 100_000 else 500
     memory, walls, ours, theirs = Memory(total), [], [], []
-    for _ in range(case.rounds):
+    for _ in range(ROUNDS):
         memory = Memory(total)
-        with WorkerCpu() as workers:
-            wall = run(spec, "ray", Watch(progress=memory)).metadata["seconds"]
+        telemetry, units = Telemetry(), Kernel()
+        with telemetry.also(units):
+            wall = run(spec, "ray", Watch(progress=memory, telemetry=telemetry)).metadata["seconds"]
         plain_wall, kernel = plain_seconds(spec, unit)
         walls.append((wall, plain_wall))
-        ours.append(workers.seconds / wall / CORES)
+        ours.append(units.seconds / wall / CORES)
         theirs.append(kernel / plain_wall / CORES)
     grid_s, plain_s = (statistics.median(times) for times in zip(*walls, strict=True))
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]

@@ -1,5 +1,6 @@
 """What is particular to S3: faults on the way, promises that a store does not keep, and words without secrets."""
 
+import multiprocessing
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from storage.errors import NotFound, StorageError
-from storage.providers import S3Options, S3Provider, provider_for, s3_calls
+from storage.providers import S3Options, S3Provider, provider_for, s3_calls, s3_put
 from storage.providers.base import sha256_of
 from storage.providers.s3_put import QuickPut
 from tests.services.fault_proxy import Fault, fault_proxy
@@ -58,7 +59,7 @@ class TestFaults:
         assert provider.create("a", b"mine") is True
         assert provider.create("a", b"other") is False
         assert provider.read("a") == b"mine"
-        assert proxy.verbs()["PUT"] == times + 2
+        assert proxy.verbs()["PUT"] == times + 1 + 2  # one that is refused is refused by each of the two ways
         assert provider.retries - before <= times  # aiohttp repeats a request once by itself where the connection broke
         assert action != "status" or provider.retries - before == times
 
@@ -275,6 +276,63 @@ def test_options_are_taken_from_the_environment(s3, bucket, monkeypatch):
     assert provider.options.of_filesystem()["client_kwargs"]["region_name"] == "eu-west-1"
     with pytest.raises(NotFound, match=rf"s3://{bucket}/env \({s3.url}\): there is no such object"):
         provider.read("b")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("code", ["ConditionalRequestConflict", "OperationAborted"])
+def test_a_conflict_that_passes_is_no_refusal(provider, proxy, code):
+    """S3 says 409 while two writers are at one key; nothing is stored then."""
+    for put, name in ((provider.write, "a"), (provider.create, "b")):
+        proxy.faults = [Fault("status", "PUT", status=409, code=code, times=2)]
+        put(name, b"mine")
+        assert provider.read(name) == b"mine"
+
+
+def test_the_quick_way_is_left_where_it_leads_nowhere(provider, monkeypatch):
+    """A certificate that s3fs alone knows, say."""
+    tried = []
+
+    def fail(*_, **__):
+        tried.append(1)
+        raise OSError
+
+    monkeypatch.setattr("obstore.put", fail)
+    s3_calls._connections.clear()
+    for n in range(2 * s3_calls.MOST_MISSED):
+        provider.write(f"{n}", b"1")
+    assert len(tried) == s3_calls.MOST_MISSED
+    assert provider.list() == [f"{n}" for n in range(2 * s3_calls.MOST_MISSED)]
+
+
+def test_the_quick_way_is_for_endpoints_with_plain_credentials(monkeypatch, tmp_path):
+    monkeypatch.setattr(s3_put, "_process", None)
+    here = S3Options("https://s3.example:9000")
+    assert s3_put.quick_put("bucket", here).store is not None
+    for options in (
+        S3Options(region="eu-west-1"),
+        replace(here, anonymous=True),
+        replace(here, path_style=False),
+        replace(here, profile="absent"),
+    ):
+        assert s3_put.quick_put("bucket", options).store is None
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_CA_BUNDLE", str(tmp_path / "own.pem"))
+        assert s3_put.quick_put("bucket", here).store is None
+    with monkeypatch.context() as patch:
+        patch.delenv("AWS_SECRET_ACCESS_KEY")
+        assert s3_put.quick_put("bucket", here).store is None
+
+
+def test_a_fork_writes_too(provider):
+    """The threads of obstore do not survive it."""
+    provider.write("before", b"1")
+    child = multiprocessing.get_context("fork").Process(target=provider.write, args=("after", b"2"))
+    child.start()
+    child.join(60)
+    if child.exitcode is None:
+        child.kill()
+    assert child.exitcode == 0
+    assert provider.read("after") == b"2"
 
 
 def test_the_quick_way_and_the_careful_one_ask_for_the_same(provider, proxy, monkeypatch):
