@@ -223,11 +223,11 @@ def test_the_dashboard_tells_session_and_units(cluster: Cluster, underway: Sessi
 
 
 @pytest.mark.usefixtures("underway")
-def test_a_real_prometheus_reads_the_running_job(cluster: Cluster, program: str, tmp_path: Path):
+def test_a_real_prometheus_reads_the_running_job(cluster: Cluster, tmp_path: Path):
     """It scrapes the ports that Ray exports, which need no token."""
     found = [{"targets": group["targets"]} for group in cluster.asked("/api/prometheus/sd")]
     scraping = {"static_configs": found, "scrape_interval": "2s", "scrape_timeout": "2s"}
-    with prometheus(program, tmp_path, scraping) as url:
+    with prometheus(tmp_path, scraping) as url:
         assert value_of(url, 'ray_grid_trials_total{state="ok", strategy="mine_alone:Mine"}') > 0
         assert value_of(url, "ray_grid_kernel_seconds_total") > 0
         assert abs(value_of(url, "ray_grid_heartbeat_timestamp_seconds") - time.time()) < 60
