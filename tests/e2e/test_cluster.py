@@ -25,7 +25,7 @@ from tests.e2e.desk import Outcome
 from tests.e2e.sweeps import small
 from tests.rows import digest
 from tests.services.prometheus import asked, prometheus, value_of
-from tests.services.seaweed import Seaweed
+from tests.services.seaweed import SECRET, Seaweed
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3]
 
@@ -128,6 +128,8 @@ def test_who_has_no_token_or_a_wrong_one_sends_nothing(cluster: Cluster):
     one_sentence(cluster.grid(*send, "--token-file", str(none)), "cannot be read")
     one_sentence(cluster.grid("ls", "--address", cluster.url, token=wrong), "does not accept the token")
     one_sentence(without_token(cluster, *send), "asks for a token", "--token-file")
+    named = without_token(cluster, "ls", "--address", cluster.url, "--token-file", str(cluster.token), "--json")
+    assert json_of(named) == []  # nothing was sent, and naming the file is enough
 
 
 def without_token(cluster: Cluster, *arguments: str) -> Outcome:
@@ -279,7 +281,11 @@ def test_stopped_and_sent_again_it_has_the_rows_of_one_process(
         ("s1.2", "failed"),
         ("s1.3", "succeeded"),
     ]
-    assert "s1" in cluster.grid("logs", "s1.3", "--address", cluster.url).out
+    told = cluster.grid("logs", "s1.3", "--address", cluster.url).out
+    assert "s1" in told
+    stored = [session.folder.provider.read(path).decode("latin-1") for path in session.folder.provider.list()]
+    for text in (told, err, limited.err, resumed.err, *stored):
+        assert not any(secret in text for secret in (cluster.token.read_text(), SECRET, "key-of-"))
     monkeypatch.syspath_prepend(str(cluster.folder))
     alone = run({**small(tmp_path), **{name: sweep[name] for name in ("strategy", "space")}}, "serial")
     assert session.metadata["fingerprint"] == alone.metadata["fingerprint"]
