@@ -213,8 +213,14 @@ def test_workers_that_are_not_like_the_driver_get_no_work(
 
 
 def test_the_dashboard_tells_session_and_units(cluster: Cluster, underway: SessionFolder):
-    """Actors by session, tasks by session and hundredth of the trials, and each unit in the log of its worker."""
+    """Actors by session, tasks by session and hundredth of the trials, and each unit in the log of its worker.
+
+    The driver is on one of the nodes and not on the head.
+    """
     name = underway.session_id
+    heads = [node["node_id"] for node in cluster.listed("nodes") if node["is_head_node"]]
+    assert len(heads) == 1
+    assert cluster.asked(f"/api/jobs/{name}")["driver_node_id"] not in [None, *heads]
     actors = {actor["name"] or "" for actor in cluster.listed("actors") if actor["state"] == "ALIVE"}
     assert any(actor.startswith(f"{name} worker ") for actor in actors)
     assert any(actor.startswith(f"{name} aggregator ") for actor in actors)
