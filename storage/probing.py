@@ -1,5 +1,6 @@
 """What a store can do, tried one thing at a time, with what to do about each that fails."""
 
+import os
 import time
 import uuid
 from collections.abc import Callable
@@ -25,7 +26,6 @@ _REMEDIES = {
     "clock": "set this machine's clock by NTP: S3 refuses requests that are 15 minutes off",
 }
 _FOLDER_REMEDY = "give yourself the right to read and write the folder, see that the disk has room, or name another"
-_FILE_REMEDY = "name a folder"
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,15 @@ class _Probe:
 
     def remedy(self, trial: str) -> str:
         """What to do where that trial is not ok."""
-        if not isinstance(self.provider, LocalProvider):
-            return _REMEDIES[trial]
-        return _FILE_REMEDY if self.provider.root.is_file() else _FOLDER_REMEDY
+        return _FOLDER_REMEDY if isinstance(self.provider, LocalProvider) else _REMEDIES[trial]
 
 
 def try_all(provider: StorageProvider) -> list[Trial]:
-    """Write, read, create-if-absent, list, stat, clock and delete, each apart, in a folder of their own."""
+    """Write, read, create-if-absent, list, stat, clock and delete, each apart, in a folder of their own.
+
+    Raises StorageError for a store that cannot be one, as its folder is a file or would be in one.
+    """
+    _require_no_file(provider)
     probe = _Probe(provider)
     steps = {
         "write": probe.write,
@@ -164,6 +166,16 @@ def _tried(probe: _Probe, name: str, step: Callable[[], str]) -> Trial:
         found, ok = str(error), False
     seconds = round(time.perf_counter() - began, 4)
     return Trial(name, ok, found, seconds, None if ok else probe.remedy(name))
+
+
+def _require_no_file(provider: StorageProvider) -> None:
+    if not isinstance(provider, LocalProvider):
+        return
+    file = None
+    with suppress(OSError):  # what may not be looked at is for the trials to tell
+        file = next((f for f in (provider.root, *provider.root.parents) if f.is_file()), None)
+    if file is not None:
+        raise StorageError(f"{provider.uri} is no store: {file} is a file; name a folder.")
 
 
 def _require(holds: bool, otherwise: str) -> None:

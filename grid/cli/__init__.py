@@ -59,7 +59,11 @@ app.command("doctor")(doctor.doctor)
 
 def main() -> None:
     """Run the command line; what a user can mend is one paragraph, what we broke is a traceback."""
-    sys.path.insert(0, str(Path.cwd()))  # so that module:Class finds a strategy beside the sweep file
+    try:
+        sys.path.insert(0, str(Path.cwd()))  # so that module:Class finds a strategy beside the sweep file
+    except FileNotFoundError:
+        tell("error: the working directory is gone: change into one that is there.", "red")
+        sys.exit(USAGE)
     with logs.console() as console:
         if os.environ.get(logs.VARIABLE) == "json":
             console.switch_to_json()

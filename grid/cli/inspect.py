@@ -65,9 +65,7 @@ def ls(
         emit(jobs, as_json, lambda console: _render_rows(console, jobs, f"{address} has no sweep among its jobs."))
         return
     sessions = SessionStore(provider_for(store))
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        entries = sessions.entries(n or (None if as_json else SHOWN))
-        rows = list(pool.map(lambda entry: _line(sessions, entry), entries))
+    rows = _lines(sessions, sessions.entries(n or (None if as_json else SHOWN)))
     nothing = f"{store} holds no session yet; `grid run SWEEP` makes one."
     emit(rows, as_json, lambda console: _render_rows(console, rows, nothing))
     if n is None and not as_json and len(rows) == SHOWN:
@@ -174,14 +172,21 @@ def _lists(table: pyarrow.Table) -> list[str]:
     return [field.name for field in table.schema if field.type.num_fields]
 
 
-def _line(sessions: SessionStore, entry: dict[str, Any]) -> dict[str, Any]:
-    """A session that is done says all in its entry; the metadata of any other is read."""
-    if entry["status"] not in (INCOMPLETE, DAMAGED) and "datasets" in entry:
-        trials = entry["trials"]
-        told = {"datasets": entry["datasets"], "trials": trials["count"]}
-        named = {"session_id": entry["session_id"], "status": entry["status"], "strategy": entry["strategy"]}
-        return {**named, **told, "failed": trials["failed"], "seconds": entry["seconds"]}
-    return _line_of(Session(SessionFolder(sessions.provider, entry["session_id"])))
+def _lines(sessions: SessionStore, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A session that is done says all in its entry; the metadata of the others is read, of several at once."""
+    done = [e for e in entries if e["status"] not in (INCOMPLETE, DAMAGED) and "datasets" in e]
+    lines = {e["session_id"]: _line_of_done(e) for e in done}
+    others = [e["session_id"] for e in entries if e["session_id"] not in lines]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        read = pool.map(lambda s: _line_of(Session(SessionFolder(sessions.provider, s))), others)
+        lines |= zip(others, read, strict=True)
+    return [lines[e["session_id"]] for e in entries]
+
+
+def _line_of_done(entry: dict[str, Any]) -> dict[str, Any]:
+    named = {"session_id": entry["session_id"], "status": entry["status"], "strategy": entry["strategy"]}
+    told = {"datasets": entry["datasets"], "trials": entry["trials"]["count"], "failed": entry["trials"]["failed"]}
+    return {**named, **told, "seconds": entry["seconds"]}
 
 
 def _line_of(session: Session) -> dict[str, Any]:

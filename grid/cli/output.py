@@ -26,11 +26,17 @@ def tell(text: str, style: str | None = None, **fields: Any) -> None:
 def emit(payload: object, as_json: bool, render: Callable[[Console], None]) -> None:
     """Write `payload` (or what it returns, if it is a function) as JSON, or let `render` draw it for people."""
     if as_json:
-        sys.stdout.write(
-            json.dumps(jsonable(payload() if callable(payload) else payload), indent=2, default=str) + "\n"
-        )
+        sys.stdout.write(_json(jsonable(payload() if callable(payload) else payload)))
     else:
         render(Console(highlight=False, markup=False, emoji=False))
+
+
+def _json(value: Any) -> str:
+    """A list has a line for each element, which is quick to write where there are many; anything else is indented."""
+    if isinstance(value, list) and value:
+        encode = json.JSONEncoder(default=str).encode
+        return "[\n" + ",\n".join(map(encode, value)) + "\n]\n"
+    return json.dumps(value, indent=2, default=str) + "\n"
 
 
 def jsonable(value: Any) -> Any:

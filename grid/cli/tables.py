@@ -84,7 +84,11 @@ def costs_text(execution: Execution) -> str:
 def store_option(session: Session) -> str:
     """What a command on this session needs to find its store from here: nothing for ./results."""
     store = session.sweep.results.store
-    return "" if store == str(Path("results").absolute()) else f" --store {shlex.quote(store)}"
+    try:
+        here = store == str(Path("results").absolute())
+    except FileNotFoundError:  # the working directory was removed meanwhile
+        here = False
+    return "" if here else f" --store {shlex.quote(store)}"
 
 
 def failure_text(session: Session) -> str:

@@ -1,8 +1,6 @@
 """The head of a cluster is lost: with Redis behind it a sweep goes on, without it the session is resumed elsewhere."""
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -28,6 +26,7 @@ from tests.chaos.stage import sweep_of
 from tests.conftest import REPOSITORY
 from tests.e2e.sweeps import DATA
 from tests.rows import digest
+from tests.services.programs import program
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.filterwarnings("default")]
 
@@ -36,23 +35,12 @@ PASSWORD = uuid.uuid4().hex
 ON_A_WORKER = 1
 
 
-@pytest.fixture
-def program() -> str:
-    """Debian's redis-server; `make system-packages` installs it."""
-    found = shutil.which("redis-server")
-    if found is None:
-        if os.environ.get("GRID_REQUIRE_SYSTEM_PACKAGES"):
-            pytest.fail("redis-server is required here and missing: make system-packages")
-        pytest.skip("needs the program redis-server: make system-packages")
-    return found
-
-
 @contextmanager
-def redis(program: str, net: Network, folder: Path) -> Iterator[str]:
+def redis(net: Network, folder: Path) -> Iterator[str]:
     """A server with a password, where the head can reach it; its address."""
     port = free_port()
     options = ["--bind", net.host, "--port", str(port), "--dir", str(folder), "--save", "", "--requirepass", PASSWORD]
-    server = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen([program("redis-server"), *options], stdout=subprocess.DEVNULL)
     try:
         yield f"{net.host}:{port}"
     finally:
@@ -113,8 +101,8 @@ def undisturbed(folder: Path) -> Session:
     return run(sweep_of(str(DATA), str(folder / "undisturbed"), 40), "serial")
 
 
-def test_with_redis_a_sweep_outlives_the_head(tmp_path: Path, program: str) -> None:
-    with network(3) as net, redis(program, net, tmp_path) as address:
+def test_with_redis_a_sweep_outlives_the_head(tmp_path: Path) -> None:
+    with network(3) as net, redis(net, tmp_path) as address:
         behind = {"RAY_REDIS_ADDRESS": address, "RAY_external_storage_namespace": f"n{uuid.uuid4().hex[:8]}"}
         own = environment(tmp_path)
         with nodes(net, 0, {**own, **behind}, tmp_path, (f"--redis-password={PASSWORD}",)) as cluster:

@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.deploy.tools import DEPLOY, checked
 from tests.services import seaweed
+from tests.services.programs import program
 
 COMPOSE = DEPLOY / "compose"
 EXAMPLE = COMPOSE / ".env.example"
@@ -92,9 +93,15 @@ def test_every_variable_is_in_the_example_and_the_other_way_round():
 
 
 def test_without_its_variables_it_says_what_to_do():
-    from tests.deploy.tools import tool
-
-    words = [tool("docker-compose"), "--env-file", "/dev/null", "--file", str(COMPOSE / "compose.yaml"), "config", "-q"]
+    words = [
+        program("docker-compose"),
+        "--env-file",
+        "/dev/null",
+        "--file",
+        str(COMPOSE / "compose.yaml"),
+        "config",
+        "-q",
+    ]
     ran = subprocess.run(words, capture_output=True, text=True, check=False)
     assert ran.returncode != 0
     assert "copy .env.example to .env" in ran.stderr

@@ -14,7 +14,8 @@ import yaml
 from grid.cli import app
 from tests.conftest import REPOSITORY
 from tests.deploy.crds import complaints
-from tests.deploy.tools import DEPLOY, checked, need
+from tests.deploy.tools import DEPLOY, checked
+from tests.services.programs import need
 
 K8S = DEPLOY / "k8s"
 OVERLAYS = sorted(path.parent.relative_to(K8S).as_posix() for path in K8S.glob("overlays/*/kustomization.yaml"))

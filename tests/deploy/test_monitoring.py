@@ -13,7 +13,8 @@ import ray
 import yaml
 
 from grid.telemetry import TABLE
-from tests.deploy.tools import DEPLOY, checked, need
+from tests.deploy.tools import DEPLOY, checked
+from tests.services.programs import need
 
 MONITORING = DEPLOY / "monitoring"
 SUFFIXES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}

@@ -6,7 +6,6 @@ import pytest
 
 from tests.e2e.desk import Desk
 from tests.e2e.sweeps import DATA
-from tests.services.prometheus import found
 from tests.services.seaweed import Seaweed
 
 
@@ -27,9 +26,3 @@ def bars(s3: Seaweed, bucket: str) -> str:
     for file in [f for symbol in ("AAPL", "IBM") for f in (DATA / symbol).rglob("*.parquet")]:
         client.put_object(Bucket=bucket, Key=f"bars/{file.relative_to(DATA)}", Body=file.read_bytes())
     return bucket
-
-
-@pytest.fixture
-def program() -> str:
-    """The program `prometheus`."""
-    return found()

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from grid.cli import doctor
+from grid.cli.tables import store_option
 from grid.partition import CLUSTER_SETTINGS
 from grid.session import Session
 from tests.e2e.desk import CONTROL, ROOT, Desk, interrupt
@@ -69,6 +70,18 @@ def test_next_commands_name_a_store_elsewhere(desk: Desk):
     command = out.splitlines()[-1]
     assert command.endswith(f" --store '{desk.folder}/else where'")
     assert f"--store '{desk.folder}/else where'" in desk.grid("show", "latest", "--store", "else where").out
+
+
+def test_a_working_directory_that_is_gone(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    session = Session.open(desk.session())
+    gone = desk.folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert store_option(session) == f" --store {desk.results}"
+    outcome = desk.grid("ls")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == "error: the working directory is gone: change into one that is there.\n"
 
 
 def test_ls(desk: Desk):

@@ -25,7 +25,7 @@ from tests.e2e.desk import Outcome
 from tests.e2e.sweeps import small
 from tests.rows import digest
 from tests.services.prometheus import asked, prometheus, value_of
-from tests.services.seaweed import Seaweed
+from tests.services.seaweed import SECRET, Seaweed
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3]
 
@@ -128,6 +128,8 @@ def test_who_has_no_token_or_a_wrong_one_sends_nothing(cluster: Cluster):
     one_sentence(cluster.grid(*send, "--token-file", str(none)), "cannot be read")
     one_sentence(cluster.grid("ls", "--address", cluster.url, token=wrong), "does not accept the token")
     one_sentence(without_token(cluster, *send), "asks for a token", "--token-file")
+    named = without_token(cluster, "ls", "--address", cluster.url, "--token-file", str(cluster.token), "--json")
+    assert json_of(named) == []  # nothing was sent, and naming the file is enough
 
 
 def without_token(cluster: Cluster, *arguments: str) -> Outcome:
@@ -211,8 +213,14 @@ def test_workers_that_are_not_like_the_driver_get_no_work(
 
 
 def test_the_dashboard_tells_session_and_units(cluster: Cluster, underway: SessionFolder):
-    """Actors by session, tasks by session and hundredth of the trials, and each unit in the log of its worker."""
+    """Actors by session, tasks by session and hundredth of the trials, and each unit in the log of its worker.
+
+    The driver is on one of the nodes and not on the head.
+    """
     name = underway.session_id
+    heads = [node["node_id"] for node in cluster.listed("nodes") if node["is_head_node"]]
+    assert len(heads) == 1
+    assert cluster.asked(f"/api/jobs/{name}")["driver_node_id"] not in [None, *heads]
     actors = {actor["name"] or "" for actor in cluster.listed("actors") if actor["state"] == "ALIVE"}
     assert any(actor.startswith(f"{name} worker ") for actor in actors)
     assert any(actor.startswith(f"{name} aggregator ") for actor in actors)
@@ -223,11 +231,11 @@ def test_the_dashboard_tells_session_and_units(cluster: Cluster, underway: Sessi
 
 
 @pytest.mark.usefixtures("underway")
-def test_a_real_prometheus_reads_the_running_job(cluster: Cluster, program: str, tmp_path: Path):
+def test_a_real_prometheus_reads_the_running_job(cluster: Cluster, tmp_path: Path):
     """It scrapes the ports that Ray exports, which need no token."""
     found = [{"targets": group["targets"]} for group in cluster.asked("/api/prometheus/sd")]
     scraping = {"static_configs": found, "scrape_interval": "2s", "scrape_timeout": "2s"}
-    with prometheus(program, tmp_path, scraping) as url:
+    with prometheus(tmp_path, scraping) as url:
         assert value_of(url, 'ray_grid_trials_total{state="ok", strategy="mine_alone:Mine"}') > 0
         assert value_of(url, "ray_grid_kernel_seconds_total") > 0
         assert abs(value_of(url, "ray_grid_heartbeat_timestamp_seconds") - time.time()) < 60
@@ -279,7 +287,11 @@ def test_stopped_and_sent_again_it_has_the_rows_of_one_process(
         ("s1.2", "failed"),
         ("s1.3", "succeeded"),
     ]
-    assert "s1" in cluster.grid("logs", "s1.3", "--address", cluster.url).out
+    told = cluster.grid("logs", "s1.3", "--address", cluster.url).out
+    assert "s1" in told
+    stored = [session.folder.provider.read(path).decode("latin-1") for path in session.folder.provider.list()]
+    for text in (told, err, limited.err, resumed.err, *stored):
+        assert not any(secret in text for secret in (cluster.token.read_text(), SECRET, "key-of-"))
     monkeypatch.syspath_prepend(str(cluster.folder))
     alone = run({**small(tmp_path), **{name: sweep[name] for name in ("strategy", "space")}}, "serial")
     assert session.metadata["fingerprint"] == alone.metadata["fingerprint"]

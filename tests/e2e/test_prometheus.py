@@ -11,7 +11,7 @@ from tests.services.prometheus import asked, free_port, prometheus, value_of
 DOCUMENT = ROOT / "docs" / "telemetry.md"
 
 
-def test_series_of_a_running_sweep_are_read_back(desk: Desk, tmp_path: Path, program: str):
+def test_series_of_a_running_sweep_are_read_back(desk: Desk, tmp_path: Path):
     desk.write_sweep(
         strategy="mine:Fussy",
         space={"fast": [5, 10, 15], "slow": {"range": [20, 899, 1]}},
@@ -21,7 +21,7 @@ def test_series_of_a_running_sweep_are_read_back(desk: Desk, tmp_path: Path, pro
     metrics = ("--metrics-port", str(port))
     sweep = desk.start("run", "sweep.yaml", "--executor", "serial", *metrics, PAUSE="0.02", PYTHONPATH=str(ROOT))
     try:
-        with prometheus(program, tmp_path, {"static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}) as url:
+        with prometheus(tmp_path, {"static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}) as url:
             assert value_of(url, 'grid_trials_total{state="ok", strategy="mine:Fussy"}') > 0
             assert value_of(url, 'grid_trials_total{state="failed"}') > 0
             assert abs(value_of(url, "grid_heartbeat_timestamp_seconds") - time.time()) < 30

@@ -72,12 +72,18 @@ def test_trying_a_folder_leaves_nothing_behind(grid_here, tmp_path):
     assert (code, "the folder did not exist" in out, (tmp_path / "new").exists()) == (0, True, False)
 
 
-def test_remedies_of_a_folder_speak_of_folders(grid_here, tmp_path):
-    (tmp_path / "file").write_text("")
-    code, out, _ = grid_here("test", "file")
-    assert (code, "s3" in out.lower(), "name a folder" in out) == (2, False, True)
+def test_remedies_of_a_folder_speak_of_folders(grid_here):
     code, out, _ = grid_here("test", "/proc/store")
     assert (code, "s3" in out.lower(), "give yourself the right" in out) == (2, False, True)
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "/dev/null"])
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_a_file_is_one_sentence(grid_here, tmp_path, name, as_json):
+    (tmp_path / "file").write_text("")
+    code, out, told = grid_here("test", name, *as_json)
+    assert (code, out, told.count("\n")) == (2, "", 0)
+    assert "is a file; name a folder." in told
 
 
 @pytest.mark.s3

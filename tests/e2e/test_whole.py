@@ -23,13 +23,14 @@ from grid.session import Session
 from grid.sweep import run
 from grid.telemetry import TABLE
 from tests.deploy.test_monitoring import RAYS, expressions
-from tests.deploy.tools import DEPLOY, tool
+from tests.deploy.tools import DEPLOY
 from tests.e2e import cluster as cluster_of_tests
 from tests.e2e.cluster import PATIENCE_S, Cluster, free_port
 from tests.e2e.sweeps import small
 from tests.e2e.test_cluster import HELPER, MODULE
 from tests.rows import digest
-from tests.services.prometheus import asked, found, value_of
+from tests.services.programs import program
+from tests.services.prometheus import asked, value_of
 from tests.services.seaweed import Seaweed
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.slow]
@@ -76,7 +77,7 @@ def control_plane(folder: Path, password: str) -> Iterator[str]:
     """Debian's redis-server, which speaks what Valkey speaks; its address."""
     port, settings = free_port(), folder / "redis.conf"
     settings.write_text(f"bind 127.0.0.1\nport {port}\ndir {folder}\nrequirepass {password}\nappendonly yes\n")
-    server = subprocess.Popen([tool("redis-server"), settings], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen([program("redis-server"), settings], stdout=subprocess.DEVNULL)
     try:
         yield f"127.0.0.1:{port}"
     finally:
@@ -98,9 +99,13 @@ def watching(cluster: Whole, folder: Path) -> Iterator[str]:
     jobs["ray-head"]["static_configs"][0]["targets"] = [f"127.0.0.1:{cluster.metrics}"]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     port = free_port()
-    options = [f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'series'}"]
+    options = [
+        f"--web.listen-address=127.0.0.1:{port}",
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'series'}",
+    ]
     with (folder / "log").open("wb") as log:
-        server = subprocess.Popen([found(), *options, f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log)
+        server = subprocess.Popen([program("prometheus"), *options], stdout=log, stderr=log)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:

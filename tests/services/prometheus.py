@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import os
-import shutil
 import socket
 import subprocess
 import time
@@ -15,17 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.services.programs import program
+
 PATIENCE_S = 60.0
-
-
-def found() -> str:
-    """Debian's prometheus; `make system-packages` installs it, and CI must have it."""
-    program = shutil.which("prometheus")
-    if program is None:
-        if os.environ.get("GRID_REQUIRE_SYSTEM_PACKAGES"):
-            pytest.fail("prometheus is required here and missing: make system-packages")
-        pytest.skip("needs the program prometheus: make system-packages")
-    return program
 
 
 def free_port() -> int:
@@ -35,7 +25,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def prometheus(program: str, folder: Path, targets: dict[str, Any]) -> Iterator[str]:
+def prometheus(folder: Path, targets: dict[str, Any]) -> Iterator[str]:
     """Its address; it scrapes `targets` (an entry of `scrape_configs`, in part) twice a second."""
     config = folder / "prometheus.yml"
     scraping = {"job_name": "sweep", "scrape_interval": "500ms", "scrape_timeout": "500ms", **targets}
@@ -43,7 +33,7 @@ def prometheus(program: str, folder: Path, targets: dict[str, Any]) -> Iterator[
     port = free_port()
     storage = f"--storage.tsdb.path={folder / 'tsdb'}"
     process = subprocess.Popen(
-        [program, f"--config.file={config}", storage, f"--web.listen-address=127.0.0.1:{port}"],
+        [program("prometheus"), f"--config.file={config}", storage, f"--web.listen-address=127.0.0.1:{port}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -28,6 +28,12 @@ def test_an_export_that_is_not_mounted_is_refused_by_every_method(nfs):
     assert list(nfs.root.iterdir()) == [nfs.root / "a"]
 
 
+def test_no_lock_file_is_left(nfs):
+    nfs.write("a", b"1")
+    assert [nfs.create("b", b"1"), nfs.create("b", b"2")] == [True, False]
+    assert sorted(file.name for file in nfs.root.iterdir()) == ["a", "b"]
+
+
 def test_a_mount_point_that_is_no_mount_is_refused(tmp_path, monkeypatch):
     nfs = NfsProvider(tmp_path / "mount/store", tmp_path / "mount")
     (tmp_path / "mount").mkdir()

@@ -5,7 +5,9 @@ import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 
+import botocore.auth
 import pytest
 
 from storage.errors import NotFound, StorageError
@@ -202,8 +204,12 @@ class TestRefusals:
         told = self.refused(lambda: S3Provider(bucket, "", S3Options(s3.url)).read("a"))
         assert "there are no credentials" in told
 
-    def test_a_wrong_clock(self, provider, proxy):
-        proxy.faults = [Fault("status", status=403, code="RequestTimeTooSkewed")]
+    @pytest.mark.parametrize("minutes", [-20, 20])
+    def test_a_wrong_clock(self, provider, monkeypatch, minutes):
+        right = botocore.auth.get_current_datetime
+        monkeypatch.setattr(
+            botocore.auth, "get_current_datetime", lambda *how: right(*how) + timedelta(minutes=minutes)
+        )
         assert "this machine's clock is wrong" in self.refused(lambda: provider.read("a"))
 
     @pytest.mark.parametrize("name", ["key", "secret", "aws_secret_access_key", "token"])
@@ -276,6 +282,21 @@ def test_options_are_taken_from_the_environment(s3, bucket, monkeypatch):
     assert provider.options.of_filesystem()["client_kwargs"]["region_name"] == "eu-west-1"
     with pytest.raises(NotFound, match=rf"s3://{bucket}/env \({s3.url}\): there is no such object"):
         provider.read("b")
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+def test_credentials_of_a_profile(s3, bucket, monkeypatch, tmp_path, by):
+    given = s3.environment()
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    (tmp_path / "credentials").write_text("[team]\n" + "".join(f"{n.lower()} = {given[n]}\n" for n in names))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    for name in names:
+        monkeypatch.delenv(name)
+    if by == "variable":
+        monkeypatch.setenv("AWS_PROFILE", "team")
+    provider = S3Provider(bucket, f"profile-{by}", S3Options(s3.url, profile="team" if by == "option" else None))
+    provider.write("a", b"1")
+    assert provider.read("a") == b"1"
 
 
 @pytest.mark.usefixtures("impatient")

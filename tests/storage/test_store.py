@@ -327,12 +327,14 @@ def test_what_a_dataset_costs_in_requests():
     for work, calls in (
         (lambda: store.describe(AAPL), {"LIST": 1, "GET": 3}),
         (lambda: store.read(AAPL, date(2021, 1, 1), date(2021, 6, 1)), {"LIST": 1, "GET": 1}),
+        (lambda: store.read(AAPL, date(2020, 12, 1), date(2021, 3, 11)), {"LIST": 1, "GET": 2}),  # 100 bars
         (lambda: store.bytes_of(AAPL), {"LIST": 1}),
         (lambda: store.datasets_of("AAPL"), {"LIST": 1}),
     ):
         counting.calls.clear()
         work()
         assert counting.calls == calls
+    assert store.bytes_of(AAPL) < 1_000_000
 
 
 def test_datasets_of_a_symbol():
