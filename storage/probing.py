@@ -1,6 +1,5 @@
 """What a store can do, tried one thing at a time, with what to do about each that fails."""
 
-import os
 import time
 import uuid
 from collections.abc import Callable
