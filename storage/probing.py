@@ -172,7 +172,8 @@ def _require_no_file(provider: StorageProvider) -> None:
         return
     file = None
     with suppress(OSError):  # what may not be looked at is for the trials to tell
-        file = next((f for f in (provider.root, *provider.root.parents) if f.is_file()), None)
+        places = (provider.root, *provider.root.parents)
+        file = next((f for f in places if f.exists() and not f.is_dir()), None)
     if file is not None:
         raise StorageError(f"{provider.uri} is no store: {file} is a file; name a folder.")
 
