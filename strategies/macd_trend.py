@@ -18,5 +18,5 @@ class MacdTrend(Strategy):
     signal: int = Field(9, ge=1, le=100_000, description="Window of the line's own average, in bars.")
 
     def signals(self, bars: Bars) -> Signals:
-        line, signal, _ = bars.macd(self.fast, self.slow, self.signal)
-        return cross(line, signal)
+        histogram = bars.macd(self.fast, self.slow, self.signal)[2]
+        return cross(histogram, 0.0)  # one row to read where line and signal are two

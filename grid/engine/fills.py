@@ -8,7 +8,6 @@ from numba.cpython.unsafe import numbers
 
 from grid.engine.accounts import (
     BEST,
-    BLOCK,
     CASH,
     ENTRIES,
     ENTRY_BAR,
@@ -49,7 +48,6 @@ from grid.engine.accounts import (
     WINS,
     WORST,
 )
-from grid.engine.marks import advance_block
 
 trailing_zeros: Any = numbers.trailing_zeros
 ONE, SIX, LOW_BITS = np.uint64(1), np.uint64(6), np.uint64(63)
@@ -123,7 +121,7 @@ def buy_or_sell(a, direction, price, bar, rules):
 
 
 @njit(**INLINE)
-def close_position(a, price, bar, reason, rules, edges, blocks, trades):
+def close_position(a, price, bar, reason, rules, trades):
     """Close the position at a raw price and book the trade; targets are limit orders and do not slip by themselves."""
     units, entry = a[UNITS], a[ENTRY_PRICE]
     direction = 1.0 if units > 0 else -1.0
@@ -146,8 +144,6 @@ def close_position(a, price, bar, reason, rules, edges, blocks, trades):
     a[BEST] = max(a[BEST], gain)
     a[WORST] = min(a[WORST], gain)
     a[HOLD_BARS] += bar - a[ENTRY_BAR]
-    advance_block(a, bar, edges)
-    blocks[2, np.int64(a[BLOCK])] += 1
     record(a, trades, fill, bar, a[ENTRY_FEE] + fee, pnl, gain, reason)
     a[UNITS] = 0.0
 

@@ -18,7 +18,9 @@ from numba import njit
 from grid.engine import accounts, execution, fills, lanes, marks, summary
 from grid.engine.accounts import (
     ACCOUNTS,
+    BEFORE,
     BEST,
+    BLOCK_END,
     CASH,
     CLOSES,
     ENTRY_FEE,
@@ -36,6 +38,7 @@ from grid.engine.accounts import (
     RECORDED,
     RUIN,
     SIGNAL,
+    SUMS,
     TRADE_COLUMNS,
     UNITS,
     WORST,
@@ -51,7 +54,7 @@ from grid.engine.fills import (
     record,
 )
 from grid.engine.lanes import scratch
-from grid.engine.marks import mark_flat, mark_held
+from grid.engine.marks import advance_block, mark_flat, mark_held
 from grid.engine.summary import summarise
 
 __all__ = ["REASONS", "TRADE_COLUMNS", "simulate"]
@@ -66,7 +69,7 @@ def _sources() -> int:
 
 
 @njit(**INLINE)
-def hold_position(a, prices, close, masks, decision, direction, entry_bar, edges, blocks, rules, trades, curve):
+def hold_position(a, sums, prices, close, masks, decision, direction, entry_bar, edges, blocks, rules, trades, curve):
     """Carry one position to its end: (exit bar or n, next deciding bar, direction that follows at once or 0)."""
     n = prices[CLOSES].shape[0]
     exit_bar, reason, decided = planned_exit(masks, decision, direction, entry_bar, n, rules)
@@ -82,12 +85,13 @@ def hold_position(a, prices, close, masks, decision, direction, entry_bar, edges
         hit, level, why = find_stop(prices, (first, last), direction, (base, a[ENTRY_PRICE]), rules)
         if why != OPEN:
             exit_bar, price, reason = hit, level, why
-    marked = mark_held(a, close, entry_bar, exit_bar, edges, blocks, rules, curve)
+    marked = mark_held(a, sums, close, entry_bar, exit_bar, edges, blocks, rules, curve)
     if marked < exit_bar:
         exit_bar, price, reason = marked, prices[CLOSES][marked], RUIN
     if exit_bar >= n:
         return n, n, 0
-    close_position(a, price, exit_bar, reason, rules, edges, blocks, trades)
+    advance_block(a, sums, exit_bar, edges, blocks, rules)
+    close_position(a, price, exit_bar, reason, rules, trades)
     if reason == RUIN:
         return exit_bar, n, 0
     follow = next_direction(masks, decided, direction, rules) if reason == SIGNAL else 0
@@ -132,11 +136,11 @@ def run_trial(prices, masks, edges, numbers, row, blocks, trades, curve):
     """See `simulate`."""
     n = prices[CLOSES].shape[0]
     close = prices[CLOSES]
-    a, rules = scratch(ACCOUNTS), rules_of(numbers)
-    a[CASH] = a[EQUITY] = a[PEAK] = a[LOW] = rules.cash
+    a, sums, rules = scratch(ACCOUNTS), scratch(SUMS), rules_of(numbers)
+    a[CASH] = a[EQUITY] = a[BEFORE] = a[PEAK] = a[LOW] = rules.cash
     a[PEAK_BAR] = a[PEAK_FROM] = -1.0
     a[BEST], a[WORST] = -np.inf, np.inf
-    blocks[:] = 0.0
+    a[BLOCK_END] = edges[1]
     unmarked, decision, follow = 0, 0, 0
     while unmarked < n:
         if follow != 0:
@@ -147,7 +151,7 @@ def run_trial(prices, masks, edges, numbers, row, blocks, trades, curve):
             bar = min(decision + rules.lag, n)
             if bar == n - 1 and not rules.last_fill:
                 bar = n
-            mark_flat(a, close, unmarked, bar, edges, blocks, rules, curve)
+            mark_flat(a, sums, close, unmarked, bar, edges, blocks, rules, curve)
             unmarked = bar
             if bar == n:
                 break
@@ -155,7 +159,7 @@ def run_trial(prices, masks, edges, numbers, row, blocks, trades, curve):
         follow = 0
         if buy_or_sell(a, direction, price, bar, rules):
             unmarked, decision, follow = hold_position(
-                a, prices, close, masks, decision, direction, bar, edges, blocks, rules, trades, curve
+                a, sums, prices, close, masks, decision, direction, bar, edges, blocks, rules, trades, curve
             )
         else:
             decision += 1
@@ -163,7 +167,7 @@ def run_trial(prices, masks, edges, numbers, row, blocks, trades, curve):
         pnl = a[UNITS] * (prices[CLOSES][n - 1] - a[ENTRY_PRICE]) - a[ENTRY_FEE]
         gain = pnl / (abs(a[UNITS]) * a[ENTRY_PRICE])
         record(a, trades, prices[CLOSES][n - 1], n - 1, a[ENTRY_FEE], pnl, gain, OPEN)
-    summarise(a, close, edges, blocks, rules, row)
+    summarise(a, sums, close, edges, blocks, rules, row)
     return np.int64(a[RECORDED])
 
 

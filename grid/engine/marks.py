@@ -13,13 +13,16 @@ from numba import njit
 
 from grid.engine.accounts import (
     AFTER,
+    BEFORE,
     BLOCK,
+    BLOCK_END,
     CASH,
     DEPTH,
     DEPTH_BARS,
     DOWNSIDE,
     EQUITY,
     HELD_BARS,
+    HELD_EQUITY,
     INLINE,
     LOW,
     MARKED_BARS,
@@ -30,29 +33,32 @@ from grid.engine.accounts import (
     PEAK_TO,
     PEAK_UNITS,
     RUINED,
+    SUM1,
+    SUM2,
     SUM3,
     SUM4,
     SUM_EQUITY,
+    TRADES,
+    TRADES_BEFORE,
     UNITS,
 )
-from grid.engine.lanes import held_sums
+from grid.engine.lanes import LANES, held_sums, joined
 
 NEARLY = 1.0 - 1e-12  # a fall this near to the deepest is looked at exactly
 
 
 @njit(**INLINE)
-def mark_held(a, close, start, stop, edges, blocks, rules, curve):
+def mark_held(a, sums, close, start, stop, edges, blocks, rules, curve):
     """Mark the closes [start, stop) in a position; returns `stop`, or the bar whose close ruined the account."""
     bar = start
     while bar < stop:
-        advance_block(a, bar, edges)
-        until = min(stop, edges[np.int64(a[BLOCK]) + 1])
-        marked = mark_part(a, close, bar, until, blocks, rules)
+        advance_block(a, sums, bar, edges, blocks, rules)
+        until = min(stop, np.int64(a[BLOCK_END]))
+        marked = mark_part(a, sums, close, bar, until, rules)
         if curve.shape[0] > 0:
             for t in range(bar, marked):
                 curve[t] = a[CASH] + a[UNITS] * close[t]
         a[HELD_BARS] += marked - bar
-        a[MARKED_BARS] += marked - bar
         if marked < until:
             return marked
         bar = until
@@ -60,73 +66,68 @@ def mark_held(a, close, start, stop, edges, blocks, rules, curve):
 
 
 @njit(**INLINE)
-def mark_part(a, close, start, stop, blocks, rules):
+def mark_part(a, sums, close, start, stop, rules):
     """Mark closes within one block: eight at a time, but not where the account is near ruin."""
     if rules.fast_path:
-        account = (a[CASH], a[UNITS], a[EQUITY])
-        free = rules.risk_free_per_bar
-        sum1, sum2, sum3, sum4, downside, sum_equity, most, least = held_sums(close, (start, stop), account, free)
+        first = start - 1 if a[BEFORE] != a[EQUITY] else start
+        account = (a[CASH], a[UNITS], a[BEFORE], a[EQUITY])
+        limits = (rules.risk_free_per_bar, RUINED * rules.cash)
+        most, least = held_sums(close, sums, (first, start, stop), account, limits)
         if least > RUINED * rules.cash:
-            block = np.int64(a[BLOCK])
-            blocks[0, block] += sum1
-            blocks[1, block] += sum2
-            a[SUM3] += sum3
-            a[SUM4] += sum4
-            a[DOWNSIDE] += downside
-            a[SUM_EQUITY] += sum_equity
-            a[EQUITY] = a[CASH] + a[UNITS] * close[stop - 1]
+            a[MARKED_BARS] += stop - first
+            a[EQUITY] = a[BEFORE] = a[CASH] + a[UNITS] * close[stop - 1]
             follow_equity(a, close, start, stop, most, least)
             return stop
-    return mark_each(a, close, start, stop, blocks, rules)
+    return mark_each(a, sums, close, start, stop, rules)
 
 
 @njit(**INLINE)
-def mark_each(a, close, start, stop, blocks, rules):
+def mark_each(a, sums, close, start, stop, rules):
     """Mark closes within one block bar by bar; returns `stop`, or the bar whose close ruined the account."""
-    cash, units, equity, nothing = a[CASH], a[UNITS], a[EQUITY], RUINED * rules.cash
-    free, block = rules.risk_free_per_bar, np.int64(a[BLOCK])
-    sum1, sum2, bar = 0.0, 0.0, start
+    add_waiting(a, sums, rules)
+    cash, units, nothing = a[CASH], a[UNITS], RUINED * rules.cash
+    bar = start
     while bar < stop:
         now = cash + units * close[bar]
         if now <= nothing:
             break
-        r = now / equity - 1.0
-        r2 = r * r
-        equity = now
-        sum1 += r
-        sum2 += r2
-        a[SUM3] += r2 * r
-        a[SUM4] += r2 * r2
-        below = min(r - free, 0.0)
-        a[DOWNSIDE] += below * below
-        a[SUM_EQUITY] += now
+        a[EQUITY] = now
+        add_waiting(a, sums, rules)
+        sums[HELD_EQUITY] += now
         bar += 1
-    blocks[0, block] += sum1
-    blocks[1, block] += sum2
-    a[EQUITY] = equity
     look_up_peak(a, close)
     follow_each(a, close, start, bar)
     return bar
 
 
 @njit(**INLINE)
-def mark_flat(a, close, start, stop, edges, blocks, rules, curve):
+def add_waiting(a, sums, rules):
+    """Sum up the return to the last equity, where that waits."""
+    now, before = a[EQUITY], a[BEFORE]
+    if now == before:
+        return
+    r = now / before - 1.0
+    r2 = r * r
+    sums[SUM1] += r
+    sums[SUM2] += r2
+    sums[SUM3] += r2 * r
+    sums[SUM4] += r2 * r2
+    below = min(r - rules.risk_free_per_bar, 0.0)
+    sums[DOWNSIDE] += below * below
+    a[MARKED_BARS] += 1
+    a[BEFORE] = now
+
+
+@njit(**INLINE)
+def mark_flat(a, sums, close, start, stop, edges, blocks, rules, curve):
     """Mark the closes [start, stop) without a position: only the first can differ from the close before it."""
     if start >= stop:
         return
-    now, before = a[CASH], a[EQUITY]
-    if before > 0.0 and now != before:
-        advance_block(a, start, edges)
-        r = now / before - 1.0
-        r2 = r * r
-        block = np.int64(a[BLOCK])
-        blocks[0, block] += r
-        blocks[1, block] += r2
-        a[SUM3] += r2 * r
-        a[SUM4] += r2 * r2
-        below = min(r - rules.risk_free_per_bar, 0.0)
-        a[DOWNSIDE] += below * below
-        a[MARKED_BARS] += 1
+    now = a[CASH]
+    if now != a[EQUITY]:
+        advance_block(a, sums, start, edges, blocks, rules)
+        add_waiting(a, sums, rules)
+        a[EQUITY] = now
     if now >= a[PEAK]:
         end_drawdown(a, close, start)
         a[PEAK] = a[LOW] = now
@@ -134,18 +135,29 @@ def mark_flat(a, close, start, stop, edges, blocks, rules, curve):
     a[LOW] = min(a[LOW], now)
     a[AFTER] = min(a[AFTER], now)
     a[SUM_EQUITY] += now * (stop - start)
-    a[EQUITY] = now
     if curve.shape[0] > 0:
         curve[start:stop] = now
 
 
 @njit(**INLINE)
-def advance_block(a, bar, edges):
-    """Move the current block on to the one that holds `bar`."""
+def advance_block(a, sums, bar, edges, blocks, rules):
+    """Move on to the block that holds `bar`."""
+    while bar >= a[BLOCK_END]:
+        end_block(a, sums, edges, blocks, rules)
+
+
+@njit(**INLINE)
+def end_block(a, sums, edges, blocks, rules):
+    """Write down the current block and begin the next."""
+    add_waiting(a, sums, rules)
     block = np.int64(a[BLOCK])
-    while edges[block + 1] <= bar:
-        block += 1
-    a[BLOCK] = block
+    blocks[0, block] = joined(sums, SUM1)
+    blocks[1, block] = joined(sums, SUM2)
+    blocks[2, block] = a[TRADES] - a[TRADES_BEFORE]
+    sums[SUM1 : SUM2 + LANES] = 0.0
+    a[TRADES_BEFORE] = a[TRADES]
+    a[BLOCK] = block + 1
+    a[BLOCK_END] = edges[block + 2] if block + 2 < edges.shape[0] else np.inf
 
 
 @njit(**INLINE)

@@ -5,6 +5,7 @@ from numba import njit
 
 from grid.engine.accounts import (
     BEST,
+    BLOCK,
     DEPTH,
     DEPTH_BARS,
     DOWNSIDE,
@@ -12,6 +13,7 @@ from grid.engine.accounts import (
     FEES,
     GAINS,
     HELD_BARS,
+    HELD_EQUITY,
     HOLD_BARS,
     INLINE,
     LOSS_RETURNS,
@@ -28,17 +30,20 @@ from grid.engine.accounts import (
     ZERO_FALL,
     ZERO_VARIANCE,
 )
-from grid.engine.marks import end_drawdown
+from grid.engine.lanes import joined
+from grid.engine.marks import end_block, end_drawdown
 
 
 @njit(**INLINE)
-def summarise(a, close, edges, blocks, rules, row):
+def summarise(a, sums, close, edges, blocks, rules, row):
     """The metrics row, in the order of METRICS, from the accounts."""
     n = close.shape[0]
     end_drawdown(a, close, n - 1)
     if a[DEPTH] < ZERO_FALL:
         a[DEPTH] = a[DEPTH_BARS] = 0.0
-    sum1, sum2 = 0.0, 0.0
+    while a[BLOCK] < edges.shape[0] - 1:
+        end_block(a, sums, edges, blocks, rules)
+    sum1, sum2, sum3 = 0.0, 0.0, joined(sums, SUM3)
     for block in range(edges.shape[0] - 1):
         if edges[block] == edges[block + 1]:
             blocks[:, block] = np.nan
@@ -60,7 +65,7 @@ def summarise(a, close, edges, blocks, rules, row):
     row[2] = np.sqrt(sample * ppy)
     row[3] = excess / np.sqrt(sample) * np.sqrt(ppy) if variance > 0 else np.nan
     idle = min(-rules.risk_free_per_bar, 0.0)
-    downside = a[DOWNSIDE] + (n - a[MARKED_BARS]) * idle * idle
+    downside = joined(sums, DOWNSIDE) + (n - a[MARKED_BARS]) * idle * idle
     falls = downside > ZERO_FALL * ZERO_FALL * sum2
     row[4] = excess / np.sqrt(downside / n) * np.sqrt(ppy) if falls else np.nan
     row[6] = a[DEPTH]
@@ -68,13 +73,14 @@ def summarise(a, close, edges, blocks, rules, row):
     row[7] = a[DEPTH_BARS]
     trade_metrics(a, row)
     row[17] = a[HELD_BARS] / n if n > 0 else np.nan
-    row[18] = a[TRADED] * n / a[SUM_EQUITY] if a[SUM_EQUITY] > 0 else np.nan
+    equity = a[SUM_EQUITY] + joined(sums, HELD_EQUITY)
+    row[18] = a[TRADED] * n / equity if equity > 0 else np.nan
     row[19] = a[FEES]
     row[20] = a[EQUITY]
     row[21], row[22] = np.nan, np.nan
     if variance > 0 and n > 1:
-        third = a[SUM3] / n - 3.0 * mean * square + 2.0 * mean**3
-        fourth = a[SUM4] / n - 4.0 * mean * a[SUM3] / n + 6.0 * mean * mean * square - 3.0 * mean**4
+        third = sum3 / n - 3.0 * mean * square + 2.0 * mean**3
+        fourth = joined(sums, SUM4) / n - 4.0 * mean * sum3 / n + 6.0 * mean * mean * square - 3.0 * mean**4
         row[21] = third / variance**1.5
         row[22] = fourth / (variance * variance)
     for metric in range(row.shape[0]):
