@@ -47,9 +47,6 @@ class Engine:
         self.edges = _frozen(np.array([0, n]) if edges is None else edges, np.int64)
         self._prices = (bars.open, bars.high, bars.low, bars.close)
         _check_finite(bars)
-        self._masks = np.zeros((4, (n + 63) // 64), np.uint64)
-        self._taken: list[Any] = [None] * 4
-        self._traded = {"long": (0, 1), "short": (2, 3), "both": (0, 1, 2, 3)}[execution.side]
         self._rules: dict[tuple[Any, ...], Floats] = {}
 
     def evaluate(self, signals: Signals, row: Floats, blocks: Floats) -> None:
@@ -71,19 +68,11 @@ class Engine:
         if not isinstance(signals, Signals):
             raise SignalError(f"a strategy's signals() must return Signals, not {type(signals).__name__}")
         wanted = signals.normalised(len(self.bars))
-        self._take_masks(wanted)
-        numbers, masks = self._rules_of(wanted), self._masks
+        given = wanted.entries, wanted.exits, wanted.short_entries, wanted.short_exits
+        masks = tuple(mask.words for mask in given)  # type: ignore[union-attr]  # normalised: every mask is a Bits
+        numbers = self._rules_of(wanted)
         recorded = kernel.simulate(self._prices, masks, self.edges, numbers, row, blocks, trades, curve)
         return int(recorded)
-
-    def _take_masks(self, signals: Signals) -> None:
-        """Copy the masks of the sides that are traded, but for those that are there: a mask never changes."""
-        masks = (signals.entries, signals.exits, signals.short_entries, signals.short_exits)
-        for k in self._traded:
-            mask = masks[k]
-            if mask is not self._taken[k]:
-                self._taken[k] = mask
-                self._masks[k] = mask.words  # type: ignore[union-attr]  # normalised: every mask is a Bits
 
     def _rules_of(self, signals: Signals) -> Floats:
         key = (

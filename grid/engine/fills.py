@@ -54,46 +54,45 @@ ONE, SIX, LOW_BITS = np.uint64(1), np.uint64(6), np.uint64(63)
 
 
 @njit(**INLINE)
-def next_bit(masks, one, other, start, n):
-    """The first bar in [start, n) set in mask row `one` or `other` (one row twice for one alone), else some >= n."""
+def next_bit(one, other, start, n):
+    """The first bar in [start, n) set in either mask (one mask twice for one alone), else some >= n."""
     if start >= n:
         return n
     word = np.uint64(start) >> SIX
     last = (np.uint64(n) + LOW_BITS) >> SIX
-    keep = ~np.uint64(0) << (np.uint64(start) & LOW_BITS)
-    while word < last:
-        bits = (masks[one, word] | masks[other, word]) & keep
-        if bits != 0:
-            return np.int64((word << SIX) + np.uint64(trailing_zeros(bits)))
+    bits = (one[word] | other[word]) & (~np.uint64(0) << (np.uint64(start) & LOW_BITS))
+    while bits == 0:
         word += ONE
-        keep = ~np.uint64(0)
-    return n
+        if word >= last:
+            return n
+        bits = one[word] | other[word]
+    return np.int64((word << SIX) + np.uint64(trailing_zeros(bits)))
 
 
 @njit(**INLINE)
-def bit(masks, row, bar):
-    return (masks[row, np.uint64(bar) >> SIX] >> (np.uint64(bar) & LOW_BITS)) & ONE != 0
+def bit(mask, bar):
+    return (mask[np.uint64(bar) >> SIX] >> (np.uint64(bar) & LOW_BITS)) & ONE != 0
 
 
 @njit(**INLINE)
 def wanted(masks, bar, rules):
     """+1 long, -1 short, 0 nothing: what the entry signals of a bar ask of a flat account."""
-    long = rules.longs and bit(masks, ENTRIES, bar)
-    short = rules.shorts and bit(masks, SHORT_ENTRIES, bar)
+    long = rules.longs and bit(masks[ENTRIES], bar)
+    short = rules.shorts and bit(masks[SHORT_ENTRIES], bar)
     return int(long) - int(short)
 
 
 @njit(**INLINE)
 def next_entry(masks, start, n, rules):
     """(bar, direction) of the first signal at or after `start` that an idle account follows; (n, 0) without one."""
-    one = ENTRIES if rules.longs else SHORT_ENTRIES
-    other = SHORT_ENTRIES if rules.shorts else ENTRIES
-    bar = next_bit(masks, one, other, start, n)
+    one = masks[ENTRIES] if rules.longs else masks[SHORT_ENTRIES]
+    other = masks[SHORT_ENTRIES] if rules.shorts else masks[ENTRIES]
+    bar = next_bit(one, other, start, n)
     while bar < n:
         direction = wanted(masks, bar, rules)
         if direction != 0:
             return bar, direction
-        bar = next_bit(masks, one, other, bar + 1, n)
+        bar = next_bit(one, other, bar + 1, n)
     return n, 0
 
 
@@ -134,13 +133,12 @@ def close_position(a, price, bar, reason, rules, trades):
     a[FEES] += fee
     a[TRADED] += value
     a[TRADES] += 1
-    if pnl > 0.0:
-        a[WINS] += 1
-        a[GAINS] += pnl
-        a[WIN_RETURNS] += gain
-    else:
-        a[LOSSES] -= pnl
-        a[LOSS_RETURNS] += gain
+    won = pnl > 0.0
+    a[WINS] += won
+    a[GAINS] += pnl if won else 0.0
+    a[LOSSES] -= 0.0 if won else pnl
+    a[WIN_RETURNS] += gain if won else 0.0
+    a[LOSS_RETURNS] += 0.0 if won else gain
     a[BEST] = max(a[BEST], gain)
     a[WORST] = min(a[WORST], gain)
     a[HOLD_BARS] += bar - a[ENTRY_BAR]
@@ -196,12 +194,12 @@ def find_stop(prices, bars, direction, entry, rules):
 @njit(**INLINE)
 def planned_exit(masks, decision, direction, entry_bar, n, rules):
     """(bar, reason, deciding bar) of the exit by signal, opposite entry or holding time; bar is n without one."""
-    exits = EXITS if direction > 0 else SHORT_EXITS
-    opposite = SHORT_ENTRIES if direction > 0 else ENTRIES
+    exits = masks[EXITS] if direction > 0 else masks[SHORT_EXITS]
+    opposite = masks[SHORT_ENTRIES] if direction > 0 else masks[ENTRIES]
     until = n
     if rules.hold > 0:  # a later signal would come too late
         until = min(n, entry_bar + rules.hold - rules.lag + 1)
-    decided = next_bit(masks, exits, opposite if rules.reverses else exits, decision + 1, until)
+    decided = next_bit(exits, opposite if rules.reverses else exits, decision + 1, until)
     if decided >= until:
         decided = n
     bar = min(decided + rules.lag, n)
@@ -215,6 +213,6 @@ def next_direction(masks, decided, direction, rules):
     """What follows at once on an exit that a signal of bar `decided` asked for: +1, -1 or 0."""
     if rules.cooldown > 0:
         return 0
-    if bit(masks, EXITS if direction > 0 else SHORT_EXITS, decided):
+    if bit(masks[EXITS] if direction > 0 else masks[SHORT_EXITS], decided):
         return wanted(masks, decided, rules)
     return -direction

@@ -77,7 +77,7 @@ def hold_position(a, sums, prices, close, masks, decision, direction, entry_bar,
     if exit_bar == n - 1 and not rules.last_fill:
         exit_bar = n
     if exit_bar < n:
-        price = prices[CLOSES][exit_bar] if rules.at_close else prices[OPENS][exit_bar]
+        price = prices[CLOSES if rules.at_close else OPENS][np.uint64(exit_bar)]
     if rules.stop_loss > 0 or rules.take_profit > 0 or rules.trailing_stop > 0:
         first = entry_bar + (1 if rules.at_close else rules.stops_wait)
         last = min(exit_bar if rules.at_close or rules.stops_first else exit_bar - 1, n - 1)
@@ -155,7 +155,7 @@ def run_trial(prices, masks, edges, numbers, row, blocks, trades, curve):
             unmarked = bar
             if bar == n:
                 break
-        price = prices[CLOSES][bar] if rules.at_close else prices[OPENS][bar]
+        price = prices[CLOSES if rules.at_close else OPENS][np.uint64(bar)]
         follow = 0
         if buy_or_sell(a, direction, price, bar, rules):
             unmarked, decision, follow = hold_position(
@@ -183,8 +183,8 @@ def _compiled(sources: int) -> Any:
         """Backtest one trial; returns the number of trades recorded.
 
         prices: open, high, low and close, float64[n] each. masks:
-        uint64[4, words] entries, exits, short entries, short exits, little bit order, no bit beyond n; rows of a side
-        that is not traded are not read. edges: int64[S + 1] row numbers, from 0 to n. numbers: the Rules, as floats.
+        entries, exits, short entries and short exits, uint64[words] each, little bit order, no bit beyond n; those of a
+        side that is not traded are not read. edges: int64[S + 1] row numbers, from 0 to n. numbers: the Rules, as floats.
         Written: row float64[len(METRICS)]; blocks float64[3, S] (sum of r, sum of r^2, closed trades); trades
         float64[k, TRADE_COLUMNS], the first k trades, the open one last; curve float64[n] (or [0]), the equity.
         """

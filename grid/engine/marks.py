@@ -75,7 +75,7 @@ def mark_part(a, sums, close, start, stop, rules):
         most, least = held_sums(close, sums, (first, start, stop), account, limits)
         if least > RUINED * rules.cash:
             a[MARKED_BARS] += stop - first
-            a[EQUITY] = a[BEFORE] = a[CASH] + a[UNITS] * close[stop - 1]
+            a[EQUITY] = a[BEFORE] = a[CASH] + a[UNITS] * close[np.uint64(stop - 1)]
             follow_equity(a, close, start, stop, most, least)
             return stop
     return mark_each(a, sums, close, start, stop, rules)
