@@ -17,14 +17,14 @@ from grid.engine.accounts import INLINE, SUMS
 LANES = 8
 VECTOR = ir.VectorType(ir.DoubleType(), LANES)
 INDEX = ir.IntType(64)
-SHIFT = ir.VectorType(ir.IntType(32), LANES)
+LANE_NUMBERS = ir.VectorType(ir.IntType(32), LANES)
 INFINITY = float("inf")
 
 
 def _spread(builder: Any, value: Any) -> Any:
     """A number in every lane."""
     one = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    lanes = ir.Constant(LANE_NUMBERS, [0] * LANES)
     return builder.shuffle_vector(one, ir.Constant(VECTOR, ir.Undefined), lanes)
 
 
@@ -32,14 +32,18 @@ def _constant(value: float) -> Any:
     return ir.Constant(VECTOR, [value] * LANES)
 
 
-def _load(builder: Any, data: Any, index: Any, inside: Any, otherwise: Any) -> Any:
-    """Eight neighbours from `index` on where they are `inside`; what is not is not read, and is `otherwise`."""
+def _load(builder: Any, data: Any, index: Any, inside: Any = None) -> Any:
+    """Eight neighbours from `index` on, or those of them that are `inside`; what is not is not read, and is 1."""
     pointer = builder.bitcast(builder.gep(data, [index]), VECTOR.as_pointer())
+    if inside is None:
+        loaded = builder.load(pointer)
+        loaded.align = 8
+        return loaded
     kinds = [pointer.type, ir.IntType(32), inside.type, VECTOR]
     masked = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(VECTOR, kinds), "llvm.masked.load.v8f64.p0v8f64"
     )
-    return builder.call(masked, [pointer, ir.Constant(ir.IntType(32), 8), inside, otherwise])
+    return builder.call(masked, [pointer, ir.Constant(ir.IntType(32), 8), inside, _constant(1.0)])
 
 
 def _lesser(builder: Any, a: Any, b: Any) -> Any:
@@ -68,7 +72,7 @@ def _folded(builder: Any, vector: Any, join: Any) -> Any:
 def _spread_index(builder: Any, value: Any) -> Any:
     kind = ir.VectorType(INDEX, LANES)
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    lanes = ir.Constant(LANE_NUMBERS, [0] * LANES)
     return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), lanes)
 
 
@@ -84,58 +88,72 @@ def _vectors(builder: Any, data: Any) -> list[Any]:
     return [builder.bitcast(place, VECTOR.as_pointer()) for place in places]
 
 
-def _add_bars(builder: Any, slots: list[Any], lanes: tuple[Any, ...], floor: Any) -> None:
-    """Add the returns and the equity of eight bars; lanes: now, last, which are returns, which are closes."""
-    now, last, inside, held = lanes
-    zero = _constant(0.0)
-    r = builder.select(inside, builder.fsub(builder.fdiv(now, last), _constant(1.0)), zero)
+def _add_bars(builder: Any, slots: list[Any], equity: tuple[Any, Any], floor: Any, masks: Any = None) -> None:
+    """Add the returns and the equity of eight bars, or of those in masks = (which are returns, which are closes)."""
+    now, last = equity
+    returns, closes = masks or (None, None)
+
+    def kept(mask: Any, value: Any, otherwise: float) -> Any:
+        return value if mask is None else builder.select(mask, value, _constant(otherwise))
+
+    r = kept(returns, builder.fsub(builder.fdiv(now, last), _constant(1.0)), 0.0)
     r2 = builder.fmul(r, r)
-    below = builder.select(inside, _lesser(builder, builder.fsub(r, floor), zero), zero)
+    below = kept(returns, _lesser(builder, builder.fsub(r, floor), _constant(0.0)), 0.0)
     sums = [builder.load(slot) for slot in slots]
     sums[0] = builder.fadd(sums[0], r)
     sums[1] = builder.fadd(sums[1], r2)
     sums[2] = _multiply_add(builder, r2, r, sums[2])
     sums[3] = _multiply_add(builder, r2, r2, sums[3])
     sums[4] = _multiply_add(builder, below, below, sums[4])
-    sums[5] = builder.fadd(sums[5], builder.select(held, now, zero))
-    sums[6] = _greater(builder, sums[6], builder.select(held, now, _constant(-INFINITY)))
-    sums[7] = _lesser(builder, sums[7], builder.select(held, now, _constant(INFINITY)))
+    sums[5] = builder.fadd(sums[5], kept(closes, now, 0.0))
+    sums[6] = _greater(builder, sums[6], kept(closes, now, -INFINITY))
+    sums[7] = _lesser(builder, sums[7], kept(closes, now, INFINITY))
     for slot, value in zip(slots, sums, strict=True):
         builder.store(value, slot)
 
 
+def _move_in(builder: Any, before: Any, now: Any) -> Any:
+    """The last lane of `before`, then the others of `now`: what each lane of `now` comes from."""
+    return builder.shuffle_vector(before, now, ir.Constant(LANE_NUMBERS, list(range(LANES - 1, 2 * LANES - 1))))
+
+
 @intrinsic
 def _held_sums(typingctx: Any, close: Any, sums: Any, bars: Any, account: Any, limits: Any) -> Any:  # noqa: ARG001 -- numba's signature
-    """Sum up the closes of bars = (first, start, stop) in a position; the largest and the smallest equity at them.
+    """Sum up the closes of bars = (start, stop) in a position; the largest and the smallest equity at them.
 
-    account: cash, units, the equity before `first`, and that at `first`, where it is the bar before `start`. limits:
-    the risk-free return a bar, and the equity at which an account is lost: nothing is summed up where one is. sums:
-    see accounts.py.
+    account: cash, units, the equity before `start`, and that before it, where the return from it waits to be summed up
+    (else the same): it takes a lane of the last bars, as one is always free. limits: the risk-free return a bar, and
+    the equity at which an account is lost: nothing is summed up where one is. sums: see accounts.py.
     """
     if not isinstance(close, types.Array):
         return None
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data, places = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 1))
-        first, start, stop = cgutils.unpack_tuple(builder, args[2])
-        cash, units, before, flat = (_spread(builder, v) for v in cgutils.unpack_tuple(builder, args[3]))
+        start, stop = cgutils.unpack_tuple(builder, args[2])
+        cash, units, equity, before = cgutils.unpack_tuple(builder, args[3])
         free, nothing = cgutils.unpack_tuple(builder, args[4])
-        vectors, floor = _vectors(builder, places), _spread(builder, free)
+        waits = builder.fcmp_unordered("!=", equity, before)
+        cash, units, equity, before, floor = (_spread(builder, v) for v in (cash, units, equity, before, free))
+        vectors = _vectors(builder, places)
         slots = [cgutils.alloca_once_value(builder, builder.load(vector)) for vector in vectors]
         slots += [cgutils.alloca_once_value(builder, _constant(value)) for value in (-INFINITY, INFINITY)]
-        numbers = ir.Constant(ir.VectorType(INDEX, LANES), list(range(LANES)))
-        waits = builder.icmp_signed("<", numbers, _spread_index(builder, builder.sub(start, first)))
-        waiting, latest = cgutils.alloca_once_value(builder, waits), cgutils.alloca_once_value(builder, before)
-        with cgutils.for_range_slice(builder, first, stop, ir.Constant(INDEX, LANES), INDEX) as (i, _):
-            inside = builder.icmp_signed("<", numbers, _spread_index(builder, builder.sub(stop, i)))
-            wait = builder.load(waiting)
-            held = builder.and_(inside, builder.not_(wait))
-            closes = _load(builder, data, i, held, _constant(1.0))
-            now = builder.select(wait, flat, builder.fadd(cash, builder.fmul(units, closes)))
-            last = builder.shuffle_vector(builder.load(latest), now, ir.Constant(SHIFT, list(range(7, 15))))
-            _add_bars(builder, slots, (now, last, inside, held), floor)
+        latest = cgutils.alloca_once_value(builder, equity)
+        rest = builder.and_(builder.sub(stop, start), ir.Constant(INDEX, LANES - 1))
+        whole = builder.sub(stop, rest)
+        with cgutils.for_range_slice(builder, start, whole, ir.Constant(INDEX, LANES), INDEX) as (i, _):
+            now = builder.fadd(cash, builder.fmul(units, _load(builder, data, i)))
+            _add_bars(builder, slots, (now, _move_in(builder, builder.load(latest), now)), floor)
             builder.store(now, latest)
-            builder.store(ir.Constant(waits.type, None), waiting)
+        numbers = ir.Constant(ir.VectorType(INDEX, LANES), list(range(LANES)))
+        held = builder.icmp_signed("<", numbers, _spread_index(builder, rest))
+        last_lane = ir.Constant(held.type, [False] * (LANES - 1) + [True])
+        returns = builder.select(waits, builder.or_(held, last_lane), held)
+        with builder.if_then(builder.or_(waits, builder.icmp_signed("!=", rest, ir.Constant(INDEX, 0)))):
+            now = builder.fadd(cash, builder.fmul(units, _load(builder, data, whole, held)))
+            last = builder.select(last_lane, before, _move_in(builder, builder.load(latest), now))
+            now = builder.select(last_lane, equity, now)
+            _add_bars(builder, slots, (now, last), floor, (returns, held))
         most = _folded(builder, builder.load(slots[-2]), _greater)
         least = _folded(builder, builder.load(slots[-1]), _lesser)
         with builder.if_then(builder.fcmp_ordered(">", least, nothing), likely=True):
@@ -143,9 +161,9 @@ def _held_sums(typingctx: Any, close: Any, sums: Any, bars: Any, account: Any, l
                 builder.store(builder.load(slot), vector)
         return context.make_tuple(builder, signature.return_type, [most, least])
 
-    integers, numbers = types.UniTuple(types.int64, 3), types.UniTuple(types.float64, 4)
-    pair = types.UniTuple(types.float64, 2)
-    return pair(close, sums, integers, numbers, pair), generate
+    pair, account_kind = types.UniTuple(types.int64, 2), types.UniTuple(types.float64, 4)
+    numbers_kind = types.UniTuple(types.float64, 2)
+    return numbers_kind(close, sums, pair, account_kind, numbers_kind), generate
 
 
 @intrinsic

@@ -69,12 +69,12 @@ def mark_held(a, sums, close, start, stop, edges, blocks, rules, curve):
 def mark_part(a, sums, close, start, stop, rules):
     """Mark closes within one block: eight at a time, but not where the account is near ruin."""
     if rules.fast_path:
-        first = start - 1 if a[BEFORE] != a[EQUITY] else start
-        account = (a[CASH], a[UNITS], a[BEFORE], a[EQUITY])
+        waits = a[BEFORE] != a[EQUITY]
+        account = (a[CASH], a[UNITS], a[EQUITY], a[BEFORE])
         limits = (rules.risk_free_per_bar, RUINED * rules.cash)
-        most, least = held_sums(close, sums, (first, start, stop), account, limits)
+        most, least = held_sums(close, sums, (start, stop), account, limits)
         if least > RUINED * rules.cash:
-            a[MARKED_BARS] += stop - first
+            a[MARKED_BARS] += stop - start + waits
             a[EQUITY] = a[BEFORE] = a[CASH] + a[UNITS] * close[np.uint64(stop - 1)]
             follow_equity(a, close, start, stop, most, least)
             return stop
