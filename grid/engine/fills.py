@@ -103,7 +103,7 @@ def buy_or_sell(a, direction, price, bar, rules):
         return False
     fill = price * (1.0 + direction * rules.slippage)
     cost = fill * (1.0 + rules.fee)
-    units = rules.size if rules.fixed_units else a[CASH] * rules.size / cost
+    units = rules.size if rules.fixed_units else a[CASH] * (rules.size / cost)
     if a[CASH] <= RUINED * rules.cash or units == np.inf or (rules.fixed_units and units * cost > a[CASH]):
         return False
     fee = units * fill * rules.fee
@@ -129,16 +129,15 @@ def close_position(a, price, bar, reason, rules, trades):
     fee = value * rules.fee
     pnl = units * (fill - entry) - fee - a[ENTRY_FEE]
     gain = pnl / (abs(units) * entry)
-    a[CASH] += units * fill - fee
+    a[CASH] += units * (fill * (1.0 - direction * rules.fee))
     a[FEES] += fee
     a[TRADED] += value
     a[TRADES] += 1
-    won = pnl > 0.0
-    a[WINS] += won
-    a[GAINS] += pnl if won else 0.0
-    a[LOSSES] -= 0.0 if won else pnl
-    a[WIN_RETURNS] += gain if won else 0.0
-    a[LOSS_RETURNS] += 0.0 if won else gain
+    a[WINS] += pnl > 0.0
+    a[GAINS] += max(pnl, 0.0)
+    a[LOSSES] -= min(pnl, 0.0)
+    a[WIN_RETURNS] += max(gain, 0.0)
+    a[LOSS_RETURNS] += min(gain, 0.0)
     a[BEST] = max(a[BEST], gain)
     a[WORST] = min(a[WORST], gain)
     a[HOLD_BARS] += bar - a[ENTRY_BAR]
