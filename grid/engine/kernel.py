@@ -103,17 +103,20 @@ def hold_position(a, sums, prices, close, masks, decision, direction, entry_bar,
 
 @njit(**INLINE)
 def rules_of(x):
-    """The rules as they were before `Engine` made an array of them, which costs less to pass."""
+    """The rules as they were before `Engine` made an array of them, which costs less to pass.
+
+    Flags become integers first: a test of one is two instructions then, and four where it stays a float.
+    """
     return Rules(
         x[0],
         x[1],
         x[2],
         x[3],
-        x[4] != 0.0,
-        x[5] != 0.0,
+        int(x[4]) != 0,
+        int(x[5]) != 0,
         int(x[6]),
-        x[7] != 0.0,
-        x[8] != 0.0,
+        int(x[7]) != 0,
+        int(x[8]) != 0,
         x[9],
         x[10],
         x[11],
@@ -121,13 +124,13 @@ def rules_of(x):
         int(x[13]),
         x[14],
         x[15],
-        x[16] != 0.0,
-        x[17] != 0.0,
+        int(x[16]) != 0,
+        int(x[17]) != 0,
         int(x[18]),
-        x[19] != 0.0,
-        x[20] != 0.0,
-        x[21] != 0.0,
-        x[22] != 0.0,
+        int(x[19]) != 0,
+        int(x[20]) != 0,
+        int(x[21]) != 0,
+        int(x[22]) != 0,
     )
 
 
@@ -182,9 +185,9 @@ def _compiled(sources: int) -> Any:
     def simulate(prices, masks, edges, numbers, row, blocks, trades, curve):
         """Backtest one trial; returns the number of trades recorded.
 
-        prices: open, high, low and close, float64[n] each. masks:
-        entries, exits, short entries and short exits, uint64[words] each, little bit order, no bit beyond n; those of a
-        side that is not traded are not read. edges: int64[S + 1] row numbers, from 0 to n. numbers: the Rules, as floats.
+        prices: open, high, low and close, float64[n] each. masks: entries, exits, short entries and short exits,
+        uint64[words] each, little bit order, no bit beyond n; those of a side that is not traded are not read.
+        edges: int64[S + 1] row numbers, from 0 to n. numbers: the Rules, as floats.
         Written: row float64[len(METRICS)]; blocks float64[3, S] (sum of r, sum of r^2, closed trades); trades
         float64[k, TRADE_COLUMNS], the first k trades, the open one last; curve float64[n] (or [0]), the equity.
         """
