@@ -319,15 +319,21 @@ def _compare_rows(operator, a, b, out):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _cross(a, b, up, down):  # type: ignore[no-untyped-def]
-    """This bar's strict comparison and the last bar's opposite one, carried over the edge of words."""
+    """This bar's strict comparison and the last bar's opposite one, carried over the edge of words.
+
+    All words are compared before the first is carried on: so the memory is not waited for in between.
+    """
     one, top = np.uint64(1), np.uint64(63)
     was_not_above, was_not_below = np.uint64(0), np.uint64(0)
     full = a.size // 64
     for w in range(full):
         i = np.uint64(w) << np.uint64(6)
-        over, under = _GT(a, b, i), _LT(a, b, i)
+        up[w], down[w] = _GT(a, b, i), _LT(a, b, i)
+    for w in range(full):
+        over, under = up[w], down[w]
         not_above, not_below = under, over
         if over | under != _ALL:  # somewhere the rows are equal, or not both defined
+            i = np.uint64(w) << np.uint64(6)
             not_above, not_below = _LE(a, b, i), _GE(a, b, i)
         up[w] = over & ((not_above << one) | was_not_above)
         down[w] = under & ((not_below << one) | was_not_below)
