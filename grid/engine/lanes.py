@@ -1,8 +1,8 @@
 """Sums over the closes of a position, eight bars at a time.
 
 Numba does not turn such a loop into vector instructions, as that changes the order of the additions. Here the order is
-said: bar i of the position goes into lane i % 8, and the lanes are added as a tree. The result depends on the position
-alone.
+said: bar i of a position goes into lane i % 8, lanes go on from position to position, and are added as a tree in the
+end. The result depends on the trial alone.
 """
 
 from typing import Any
