@@ -5,7 +5,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 
 .PHONY: demo test test-slow lint format bench bench-peers chaos fuzz soak simulate e2e requirements system-packages
-.PHONY: deploy-tools sbom clean help
+.PHONY: deploy-tools sbom search clean help
 
 help:              ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -21,6 +21,9 @@ help:              ## show the targets
 	@$(PIP) --require-hashes --requirement requirements/run.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
+
+search: .venv/run requirements/search.txt  ## install what the search methods sobol, lhs, tpe, cmaes and nsga2 need
+	@$(PIP) --require-hashes --requirement requirements/search.txt
 
 .venv/dev: .venv/run requirements/dev.txt
 	@$(PIP) --require-hashes --requirement requirements/dev.txt
@@ -89,11 +92,13 @@ e2e: .venv/deploy system-packages  ## S3, Redis, Prometheus and a Ray of three n
 PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 requirements: .venv/dev  ## resolve the pins again
-	$(PIN) --extra bench --extra build --extra lint --extra test pyproject.toml --output-file requirements/bench.txt
+	$(PIN) --extra bench --extra build --extra lint --extra search --extra test pyproject.toml \
+	  --output-file requirements/bench.txt
 	$(PIN) --extra deploy --constraint requirements/bench.txt pyproject.toml --output-file requirements/deploy.txt
 	$(PIN) --group sbom --output-file requirements/sbom.txt
-	$(PIN) --extra build --extra lint --extra test --constraint requirements/bench.txt pyproject.toml \
+	$(PIN) --extra build --extra lint --extra search --extra test --constraint requirements/bench.txt pyproject.toml \
 	  --output-file requirements/dev.txt
+	$(PIN) --extra search --constraint requirements/bench.txt pyproject.toml --output-file requirements/search.txt
 	$(PIN) --extra build --constraint requirements/bench.txt pyproject.toml --output-file requirements/run.txt
 	$(PIN) --extra build --extra peers --constraint requirements/bench.txt pyproject.toml \
 	  --output-file requirements/peers.txt

@@ -13,6 +13,7 @@ from grid.auth import use_token
 from grid.documents import plain
 from grid.errors import Refused
 from grid.heartbeat import refuse_second_driver
+from grid.methods import searched_with
 from grid.rehearse import Rehearsal, rehearse
 from grid.resolve import ENGINE_VERSION, ResolvedSweep, processor, session_fingerprint, versions
 from grid.session import Session
@@ -72,6 +73,7 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None 
             "engine": ENGINE_VERSION,
             "strategy_source": resolved.strategy.source_hash(),
             "versions": versions(),
+            "searched_with": searched_with(sweep.search.method),
             "host": {
                 "name": platform.node(),
                 "processor": processor(),
@@ -129,7 +131,9 @@ def _last_day(resolved: ResolvedSweep) -> str:
 
 def _warn_of_other_machine(session: Session) -> None:
     """Rows are equal bit for bit on the same versions and processor; elsewhere they may differ in the last digit."""
-    before, here = session.metadata["versions"], versions()
+    facts = session.metadata
+    before = {**facts["versions"], **facts.get("searched_with", {})}
+    here = {**versions(), **searched_with(session.sweep.search.method)}
     changed = [f"{name} {before.get(name)} is now {now}" for name, now in here.items() if before.get(name) != now]
     if session.metadata["host"]["processor"] != processor():
         changed.append(f"the processor {session.metadata['host']['processor']} is now {processor()}")

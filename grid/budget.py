@@ -8,6 +8,7 @@ from grid.errors import Refused
 from grid.pace import LONGEST_EVER_S, LONGEST_S, MOST_NUMBERS, UNITS_WANTED
 from grid.rehearse import Rehearsal
 from grid.resolve import ResolvedSweep
+from grid.search import Asked
 from grid.validation.sharpe import minimum_backtest_years
 from storage.timeframes import bars_per_year
 
@@ -19,10 +20,11 @@ def cpus_here() -> int:
 
 @dataclass(frozen=True)
 class Estimate:
-    """trials with their standard error (0 where exact); `bytes_read` from the store, once per node; CPU and wall
-    seconds from the rehearsal (start-up left out); `cost` by `cluster.price_per_cpu_hour`, None without a price.
-    `years` of history that the sweep sees, and the `least_years` below which so many trials without skill are expected
-    to show an annual Sharpe ratio of 1 (minimum backtest length).
+    """trials with their standard error (0 where exact); `rounds` in which points are asked for, 1 where results decide
+    nothing; `bytes_read` from the store, once per node; CPU and wall seconds from the rehearsal (without start-up and
+    asking); `cost` by `cluster.price_per_cpu_hour`, None without a price. `years` of history that the sweep sees, and
+    the `least_years` below which so many trials without skill are expected to show an annual Sharpe ratio of 1 (minimum
+    backtest length).
     """
 
     trials: int
@@ -30,6 +32,7 @@ class Estimate:
     error: float
     datasets: int
     units: int
+    rounds: int
     bytes_read: int
     cpu_seconds: float
     cpus: int
@@ -72,8 +75,9 @@ def estimate(resolved: ResolvedSweep, rehearsal: Rehearsal) -> Estimate:
     cpu = sum(d["seconds_per_trial"] for d in rehearsal.datasets) * trials
     cpus = cluster.cpus or cpus_here()
     unit_s = min(max(LONGEST_S, cpu / UNITS_WANTED), LONGEST_EVER_S)
+    rounds = len(resolved.points.spans) if isinstance(resolved.points, Asked) else 1
     units = sum(
-        max(1, math.ceil(d["seconds_per_trial"] * trials / unit_s), math.ceil(numbers / MOST_NUMBERS))
+        max(rounds, math.ceil(d["seconds_per_trial"] * trials / unit_s), math.ceil(numbers / MOST_NUMBERS))
         for d in rehearsal.datasets
     )
     store = resolved.store()
@@ -84,6 +88,7 @@ def estimate(resolved: ResolvedSweep, rehearsal: Rehearsal) -> Estimate:
         error=count.error,
         datasets=len(resolved.datasets),
         units=units,
+        rounds=rounds,
         bytes_read=sum(store.bytes_of(key, data.start, data.end) for key in resolved.datasets),
         cpu_seconds=cpu,
         cpus=cpus,

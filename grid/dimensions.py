@@ -42,6 +42,21 @@ class Axis(ABC):
     def __iter__(self) -> Iterator[Scalar]:
         return (self[i] for i in range(len(self)))
 
+    def find(self, values: Sequence[Any]) -> NDArray[np.int64]:
+        """Where these values stand, `take(find(values)) == values`; -1 for what is no value of the axis.
+
+        Of a progression, which rises or falls throughout, by halving.
+        """
+        wanted = np.asarray(values)
+        low, high = np.zeros(len(wanted), np.int64), np.full(len(wanted), len(self) - 1, np.int64)
+        ends = self.take(np.array([0, len(self) - 1], np.int64))
+        while (low < high).any():
+            middle = low + (high - low) // 2
+            there = self.take(middle)
+            beyond = there < wanted if ends[0] <= ends[1] else there > wanted
+            low, high = np.where(beyond, np.minimum(middle + 1, high), low), np.where(beyond, high, middle)
+        return np.where(self.take(low) == wanted, low, -1)
+
 
 class Listed(Axis):
     """Values that are written out. Whole numbers among fractions become floats, so that a column has one type."""
@@ -64,6 +79,10 @@ class Listed(Axis):
 
     def take(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         return self._array[indices]
+
+    def find(self, values: Sequence[Any]) -> NDArray[np.int64]:
+        places = {value: place for place, value in enumerate(self._values)}
+        return np.array([places.get(value, -1) for value in values], dtype=np.int64)
 
 
 class Steps(Axis):

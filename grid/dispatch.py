@@ -58,6 +58,10 @@ class Dispatcher:
     _superseded: list[str] = field(default_factory=list)
     _nobody_late_at: float | None = None
 
+    def go_on(self, units: Iterator[WorkUnit]) -> None:
+        """More units, once those before are used up."""
+        self.units, self._exhausted = units, False
+
     def add_worker(self, worker: str) -> None:
         self._queues.setdefault(worker, deque())
 

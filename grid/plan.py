@@ -13,9 +13,13 @@ import numpy as np
 from grid.dimensions import INT64_MAX
 from grid.errors import BadInput
 from grid.ranges import Ranges
-from grid.space import Points, TrialCount, scan
+from grid.search import Asked
+from grid.space import Indices, Points, TrialCount, scan
 
 FIRST_TRIALS_SCAN = 20_000_000
+
+Span = tuple[int, int]
+"""Points [first, stop)."""
 
 
 @dataclass(frozen=True)
@@ -55,20 +59,48 @@ class Plan:
             raise IndexError(f"no trial {trial_id} in a plan of {self.total}")
         return divmod(trial_id, len(self.points))
 
+    def asked(self, unit: WorkUnit) -> Indices | None:
+        """What whoever evaluates a unit must `learn` of its points first; None where they follow from the sweep."""
+        if not isinstance(self.points, Asked):
+            return None
+        first = unit.dataset * len(self.points)
+        return self.points.numbers(unit.start - first, unit.stop - first)
+
+    def learn(self, unit: WorkUnit, asked: Indices | None) -> None:
+        """Take in what `asked` told of a unit, in another process."""
+        if isinstance(self.points, Asked) and asked is not None:
+            self.points.learn(unit.start - unit.dataset * len(self.points), asked)
+
     def dataset_trials(self, dataset: int) -> tuple[int, int]:
         """The trial numbers [start, stop) of one dataset."""
-        return dataset * len(self.points), (dataset + 1) * len(self.points)
+        return self.span_trials(dataset, (0, len(self.points)))
 
-    def units(self, size: Callable[[int], int], done: Ranges | None = None) -> Iterator[WorkUnit]:
-        """The work that `done` leaves over, in order, cut lazily.
+    def span_trials(self, dataset: int, span: Span) -> tuple[int, int]:
+        """The trial numbers [start, stop) of a span of points on one dataset."""
+        first = dataset * len(self.points)
+        return first + span[0], first + span[1]
+
+    def numbers(self, span: Span) -> int:
+        """How many trial numbers a span of points has."""
+        return len(self.datasets) * (span[1] - span[0])
+
+    def missing(self, span: Span, done: Ranges) -> int:
+        """How many trial numbers of a span of points are not in `done`."""
+        spans = (self.span_trials(d, span) for d in range(len(self.datasets)))
+        return self.numbers(span) - sum(done.overlap(*own) for own in spans)
+
+    def units(
+        self, size: Callable[[int], int], done: Ranges | None = None, span: Span | None = None
+    ) -> Iterator[WorkUnit]:
+        """The work that `done` leaves over of a span of points (by default all), in order, cut lazily.
 
         `size(dataset)` is asked before each cut for the most trial numbers the next unit may have (less
         than 1 counts as 1), so the answer may change as the sweep learns what a trial costs. `done` is read
         as each dataset is begun.
         """
-        done = Ranges() if done is None else done
+        done, span = Ranges() if done is None else done, span or (0, len(self.points))
         for dataset in range(len(self.datasets)):
-            for position, end in done.subtract(*self.dataset_trials(dataset)):
+            for position, end in done.subtract(*self.span_trials(dataset, span)):
                 while position < end:
                     cut = min(position + max(size(dataset), 1), end)
                     yield WorkUnit(dataset, position, cut)

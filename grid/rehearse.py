@@ -20,6 +20,7 @@ from grid.errors import BadInput, Refused
 from grid.evaluate import Evaluator
 from grid.resolve import LoadedBars, ResolvedSweep
 from grid.results import FAILED
+from grid.rounds import ask_first
 from storage.errors import StorageError
 from storage.providers import provider_for
 
@@ -75,6 +76,7 @@ def rehearse(resolved: ResolvedSweep) -> Rehearsal:
     _check_results(resolved)
     if resolved.sweep.cluster.address is not None:
         check_cluster(resolved.sweep.cluster.address)
+    ask_first(resolved)
     trials = _Trials(Evaluator(resolved), _sample(resolved))
     timed = set(range(0, len(resolved.datasets), -(-len(resolved.datasets) // MOST_TIMED)))
     datasets: list[dict[str, Any]] = []

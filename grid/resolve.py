@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from grid.bounds import check_space
 from grid.errors import BadInput
+from grid.methods import searched_with
 from grid.plan import Plan
 from grid.search import points_of
 from grid.space import Points
@@ -45,7 +46,8 @@ FEW_SYMBOLS = 10
 class ResolvedSweep:
     """A sweep with nothing left open: explicit symbols, start and end; `sweep` itself says them all.
 
-    edges: int64[blocks + 1] nanoseconds; cut: where the hold-out starts, and no bar from there on is ever read.
+    edges: int64[blocks + 1] nanoseconds; cut: where the hold-out starts, and no bar from there on is ever read. points:
+    of the sweep; where a method asks for them, as far as they are known here.
     """
 
     sweep: Sweep
@@ -53,10 +55,7 @@ class ResolvedSweep:
     datasets: tuple[DatasetKey, ...]
     edges: NDArray[np.int64]
     cut: int
-
-    @cached_property
-    def points(self) -> Points:
-        return points_of(self.sweep)
+    points: Points
 
     @cached_property
     def plan(self) -> Plan:
@@ -173,6 +172,7 @@ def resolve(sweep: Sweep) -> ResolvedSweep:
     """Check a sweep against its strategy and its store. Raises BadInput, StorageError or StrategyError."""
     strategy = get(sweep.strategy)
     check_space(strategy, sweep)
+    searched_with(sweep.search.method)
     store = OhlcvStore(_provider("data.store", sweep.data.store))
     missing = missing_folder(store.provider)
     if missing:
@@ -201,24 +201,28 @@ def resolve(sweep: Sweep) -> ResolvedSweep:
     return resolved(checked, strategy, datasets)
 
 
-def resolved(sweep: Sweep, strategy: type[Strategy], datasets: tuple[DatasetKey, ...]) -> ResolvedSweep:
-    """A sweep that says everything itself, as a session's metadata does."""
+def resolved(
+    sweep: Sweep, strategy: type[Strategy], datasets: tuple[DatasetKey, ...], points: Points | None = None
+) -> ResolvedSweep:
+    """A sweep that says everything itself, as a session's metadata does. points: its own, where they are known."""
     if sweep.data.start is None or sweep.data.end is None:
         raise BadInput("the session's sweep does not state its span: its metadata.json is incomplete.")
     validation = sweep.validation
     edges, cut = block_edges(sweep.data.start, sweep.data.end, validation.blocks, validation.holdout)
-    return ResolvedSweep(sweep, strategy, datasets, edges, cut)
+    return ResolvedSweep(sweep, strategy, datasets, edges, cut, points or points_of(sweep))
 
 
-def reopen(sweep: Sweep, datasets: Sequence[DatasetKey]) -> ResolvedSweep:
-    """Resolve a sweep that was resolved before, without looking at the store again."""
-    return resolved(sweep, get(sweep.strategy), tuple(datasets))
+def reopen(sweep: Sweep, datasets: Sequence[DatasetKey], points: Points | None = None) -> ResolvedSweep:
+    """Resolve a sweep that was resolved before, without looking at the store again. points: where they are known."""
+    return resolved(sweep, get(sweep.strategy), tuple(datasets), points)
 
 
 def session_fingerprint(resolved_sweep: ResolvedSweep, data: list[str]) -> str:
     """sha256 over all that decides the rows: strategy source, space, data, span, execution, blocks, engine."""
     sweep = resolved_sweep.sweep.model_dump(mode="json", exclude={"name", "results", "cluster"})
     sweep["data"].pop("store")
+    if sweep["search"]["round"] is None:
+        sweep["search"].pop("round")
     for judging in ("walk_forward", "cross_validation"):  # they decide no row
         sweep["validation"].pop(judging)
     parts = [ENGINE_VERSION, resolved_sweep.strategy.source_hash(), sweep, data]

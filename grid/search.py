@@ -1,16 +1,19 @@
-"""Which points of a space are tried, and in which order: all of them, or a seeded random sequence."""
+"""Which points of a space are tried, and in which order: all of them, a seeded random sequence, or what a method asks
+for (`grid/rounds.py`).
+"""
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from grid.dimensions import Scalar
-from grid.errors import BadInput
-from grid.space import Indices, SearchSpace, TrialCount, scan
+from grid.errors import BadInput, Refused
+from grid.searchspec import SearchSpec
+from grid.space import Indices, SearchSpace, TrialCount, check_not_empty, scan
 from grid.spec import Sweep
 
 ROUNDS = 10
@@ -23,12 +26,13 @@ def space_of(sweep: Sweep) -> SearchSpace:
     return SearchSpace({name: d.axis() for name, d in sweep.space.items()}, sweep.constraints)
 
 
-def points_of(sweep: Sweep) -> "SearchSpace | RandomSearch":
-    """The points the sweep's search method asks for, in the order of their numbers."""
+def points_of(sweep: Sweep) -> "SearchSpace | RandomSearch | Asked":
+    """The points of the sweep in the order of their numbers; where a method asks for them, none is known yet."""
     space = space_of(sweep)
-    if sweep.search.method == "random" and sweep.search.trials is not None:
-        return RandomSearch(space, sweep.search.trials, sweep.search.seed)
-    return space
+    if sweep.search.trials is None:
+        return space
+    drawn = RandomSearch(space, sweep.search.trials, sweep.search.seed)
+    return drawn if sweep.search.method == "random" else Asked(drawn, sweep.search)
 
 
 class Permutation:
@@ -114,6 +118,10 @@ class RandomSearch:
             raise IndexError(f"no position {position} in a search of {self._length}")
         return self.space[int(self._order(np.array([position], dtype=np.int64))[0])]
 
+    def spots(self, positions: Indices) -> Indices:
+        """The numbers in the space of the points at these positions."""
+        return self._order(positions)
+
     def columns(self, indices: Indices) -> dict[str, NDArray[Any]]:
         """The points at these positions, one array per parameter."""
         return self.space.columns(self._order(indices))
@@ -140,3 +148,69 @@ class RandomSearch:
             )
         self._trials = found
         return len(self.space)
+
+
+class Asked:
+    """The points that a search method asks for, numbered in the order asked; each is known once it was asked for.
+
+    `drawn` is a random search for as many, which decides how many there are, `len`: all of them where more are asked
+    for than the constraints let pass. No number is a hole, and no point has two. The points come in spans of
+    `search.round`, or all at once. Raises BadInput where there is no point.
+    """
+
+    def __init__(self, drawn: RandomSearch, search: SearchSpec) -> None:
+        check_not_empty(drawn)
+        self.space, self.drawn, self._round = drawn.space, drawn, search.round
+        self._numbers = np.full(drawn.count().trials, -1, dtype=np.int64)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.space.names
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """The rounds: points [first, stop), the last one with what is left."""
+        size = self._round or len(self)
+        return [(first, min(first + size, len(self))) for first in range(0, len(self), size)]
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> dict[str, Scalar]:
+        if not 0 <= index < len(self) or self._numbers[index] < 0:
+            raise IndexError(f"no point {index} is known in a search of {len(self)}")
+        return self.space[int(self._numbers[index])]
+
+    def columns(self, indices: Indices) -> dict[str, NDArray[Any]]:
+        """The points at `indices`, all of them known, one array per parameter."""
+        return self.space.columns(self._numbers[indices])
+
+    def valid(self, indices: Indices) -> NDArray[np.bool_]:
+        """True where the point is known."""
+        return self._numbers[indices] >= 0
+
+    def count(self) -> TrialCount:
+        """Always exact: how many will have been asked for at the end."""
+        return TrialCount(True, len(self))
+
+    def numbers(self, first: int, stop: int) -> Indices:
+        """The numbers in the space of the points [first, stop); -1 for one that is not known."""
+        return self._numbers[first:stop].copy()
+
+    def learn(self, first: int, numbers: Indices) -> None:
+        """The points from `first` on are those with these numbers in the space.
+
+        Raises Refused where one is known to be another: its rows are not those of this sequence.
+        """
+        there = self._numbers[first : first + len(numbers)]
+        if ((there >= 0) & (there != numbers)).any():
+            raise Refused(
+                "the search does not go on as it began: it asks for other points than those that are committed, as "
+                "other versions of the packages it draws with do. Install those that metadata.json names under "
+                "searched_with, or run the sweep as a new session."
+            )
+        there[:] = numbers
+
+    def recall(self, trial_ids: Indices, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Learn from result rows: their trial numbers, and a column of values for each parameter."""
+        self._numbers[trial_ids % len(self)] = self.space.numbers(columns)

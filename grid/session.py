@@ -15,7 +15,7 @@ from grid.expressions import compile_constraint
 from grid.heartbeat import status_of
 from grid.resolve import ENGINE_VERSION, LoadedBars, ResolvedSweep, reopen
 from grid.results import FAILED, decode, result_schema, signed_scores
-from grid.search import points_of, space_of
+from grid.search import Asked, points_of, space_of
 from grid.space import Points
 from grid.spec import Sweep
 from grid.trust import refuse_foreign_code
@@ -39,6 +39,7 @@ class Session:
         self._bars: tuple[int, LoadedBars] | None = None
         self._parts: dict[str, bytes] = {}
         self._parts_bytes = 0
+        self._recalled = 0
         self._leading_points: tuple[int, list[dict[str, Any]]] | None = None
 
     @staticmethod
@@ -72,7 +73,7 @@ class Session:
         its module would be imported only because a remote store names it (`grid/trust.py`).
         """
         refuse_foreign_code(self.sweep.strategy, self.folder.provider.uri)
-        return reopen(self.sweep, self.datasets)
+        return reopen(self.sweep, self.datasets, self.points)
 
     @cached_property
     def same(self) -> ResolvedSweep:
@@ -96,8 +97,13 @@ class Session:
 
     @cached_property
     def points(self) -> Points:
-        """The points of the sweep; unlike `resolved` it does not need the strategy."""
-        return points_of(self.sweep)
+        """The points of the sweep; unlike `resolved` it does not need the strategy.
+
+        Where a method asks for them, those of the committed rows.
+        """
+        points = points_of(self.sweep)
+        self._recall(points)
+        return points
 
     @cached_property
     def datasets(self) -> list[DatasetKey]:
@@ -113,6 +119,18 @@ class Session:
         for record in self.folder.commits(self.ledger.next_n):
             self.ledger.apply(record)
         self._leading_points = None
+        if "points" in self.__dict__:
+            self._recall(self.points)
+
+    def _recall(self, points: Points) -> None:
+        """Where a method asks for points: learn those of the rows that were committed since this was done last."""
+        if not isinstance(points, Asked):
+            return
+        for part in self.ledger.parts[self._recalled :]:
+            table = self._read(part, ["trial_id", *points.names])
+            columns = {name: table[name].to_pylist() for name in points.names}
+            points.recall(table["trial_id"].to_numpy(), columns)
+        self._recalled = len(self.ledger.parts)
 
     @property
     def status(self) -> str:
@@ -207,7 +225,8 @@ class Session:
             raise BadInput(f"session {self.id} has no trial {trial_id}: numbers go to {self.resolved.plan.total - 1}.")
         dataset, point = self.resolved.plan.locate(trial_id)
         if not self.resolved.points.valid(np.array([point]))[0]:
-            raise BadInput(f"session {self.id} has no trial {trial_id}: a constraint excludes its parameters.")
+            why = "a constraint excludes its parameters, or the search did not come so far"
+            raise BadInput(f"session {self.id} has no trial {trial_id}: {why}.")
         loaded = self.loaded(dataset)
         strategy = self.resolved.strategy(**self.resolved.points[point])
         engine = Engine(loaded.bars, self.sweep.execution, loaded.edges)

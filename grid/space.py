@@ -39,7 +39,7 @@ class TrialCount:
 
 
 class Points(Protocol):
-    """A lazy sequence of parameter points with holes: what a plan numbers. A SearchSpace or a RandomSearch."""
+    """A lazy sequence of parameter points with holes: what a plan numbers. A SearchSpace, RandomSearch or Asked."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -115,6 +115,15 @@ class SearchSpace:
     def columns(self, indices: Indices) -> dict[str, NDArray[Any]]:
         """The points at `indices`, one array per parameter; equal to `self[i]` value by value."""
         return {name: self.axes[name].take(at) for name, at in self._positions(indices, self.names).items()}
+
+    def numbers(self, columns: Mapping[str, Sequence[Any]]) -> Indices:
+        """The numbers of points given as columns of values, as `columns` gives them; -1 for what is no point."""
+        some = len(next(iter(columns.values())))
+        numbers, unknown = np.zeros(some, dtype=np.int64), np.zeros(some, dtype=np.bool_)
+        for name, axis in self.axes.items():
+            places = axis.find(columns[name])
+            numbers, unknown = numbers * len(axis) + places, unknown | (places < 0)
+        return np.where(unknown, -1, numbers)
 
     def valid(self, indices: Indices) -> NDArray[np.bool_]:
         """True where every constraint holds; only the parameters the constraints name are computed."""

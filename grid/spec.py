@@ -10,9 +10,7 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
@@ -28,6 +26,7 @@ from grid.engine.metrics import METRICS
 from grid.errors import BadInput, nearest
 from grid.explain import Origins, explain
 from grid.expressions import compile_constraint
+from grid.searchspec import Model, SearchSpec
 from grid.space import SearchSpace
 from grid.validation.splits import Folds, Walk, combinatorial, walk_forward
 from storage.environment import default_data_store
@@ -36,12 +35,6 @@ from storage.timeframes import CALENDARS, TIMEFRAMES, folder_of
 
 ROW_COLUMNS = ("trial_id", "symbol", "timeframe", "status", "error", *METRICS)
 """Columns a result row has besides its parameters, which may not have one of these names."""
-
-
-class Model(BaseModel):
-    """Frozen, closed to unknown fields, and without NaN or infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _one_or_more(given: Any) -> Any:
@@ -139,24 +132,6 @@ class DataSpec(Model):
                 f"start {self.start} does not come before end {self.end}, which leaves no bar; start is the first day "
                 "and end the day after the last"
             )
-        return self
-
-
-class SearchSpec(Model):
-    """Which points of the space are tried: all of them, or a seeded random choice."""
-
-    method: Literal["grid", "random"] = Field(
-        default="grid", description="grid tries every point, random a seeded choice"
-    )
-    trials: int | None = Field(default=None, ge=1, description="how many points per dataset random search tries")
-    seed: int = Field(default=0, ge=0, description="the order random search takes belongs to this number")
-
-    @model_validator(mode="after")
-    def _trials_where_they_belong(self) -> Self:
-        if self.method == "random" and self.trials is None:
-            raise ValueError("method random needs trials, the number of points to try, such as trials: 1000")
-        if self.method == "grid" and self.trials is not None:
-            raise ValueError("method grid tries every point and takes no trials; drop trials, or say method: random")
         return self
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ from grid.evaluate import Evaluator
 from grid.heartbeat import Heartbeat, read_beat, refuse_second_driver
 from grid.observe import Observer
 from grid.pace import Pace
+from grid.plan import WorkUnit
 from grid.rehearse import rehearse
 from grid.resolve import LoadedBars, ResolvedSweep, resolve
+from grid.rounds import spans
+from grid.search import Asked
 from grid.session import Session
 from grid.spec import Sweep
 from grid.specfile import load_sweep
@@ -117,6 +120,8 @@ def resume(
 def carry_on(session: Session, resolved: ResolvedSweep, executor: str, watch: Watch, unit_size: int | None) -> Session:
     """Work off what the commit log does not name yet, then write the documents; alive to readers until the end."""
     _ = session.same  # now, and not where the documents are written: files may be edited until then
+    if isinstance(session.points, Asked):
+        resolved = replace(resolved, points=session.points)  # which know what was committed before
     facts, numbers = session.metadata["datasets"], session.metadata["trials"]
     pace = Pace(
         [d["bars"] for d in facts],
@@ -163,7 +168,7 @@ def run_serial(work: Work, watch: Watch) -> None:
     loaded: tuple[int, LoadedBars] | None = None
     work.account.hold(1)
     try:
-        for number, unit in enumerate(work.resolved.plan.units(work.pace.size, aggregator.ledger.done), 1):
+        for number, unit in enumerate(_units(work, aggregator, watch), 1):
             if watch.stopping():
                 break
             if loaded is None or loaded[0] != unit.dataset:
@@ -178,6 +183,13 @@ def run_serial(work: Work, watch: Watch) -> None:
     finally:
         _took_in(aggregator.flush(), work, watch)
         work.account.hold(0)
+
+
+def _units(work: Work, aggregator: Aggregator, watch: Watch) -> Iterator[WorkUnit]:
+    """What is left to do, span by span; all of a span is committed before the next one is asked for."""
+    for span in spans(work.session, work.resolved):
+        yield from work.resolved.plan.units(work.pace.size, aggregator.ledger.done, span)
+        _took_in(aggregator.flush(), work, watch)
 
 
 def _took_in(receipt: Receipt, work: Work, watch: Watch) -> None:

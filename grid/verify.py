@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +17,10 @@ from grid.evaluate import Evaluator
 from grid.ranges import Ranges
 from grid.resolve import processor, session_fingerprint, versions
 from grid.results import OK, Summary, decode, encode, result_schema, summarise
-from grid.search import space_of
+from grid.search import Asked, points_of, space_of
 from grid.session import Session
-from storage.errors import StorageError
+from grid.space import Points
+from storage.errors import BadData, StorageError
 from storage.sessions import CATALOG, INDEX, CommitRecord, Part, SessionFolder, SessionStore
 from strategies.errors import StrategyError
 
@@ -103,13 +105,18 @@ class _Auditor:
         session, facts = self.session, None
         with _noted(self.found, "metadata.json"):
             facts = session.metadata
-            _ = session.sweep, session.points, session.datasets, len(facts["datasets"]), facts["status"]
-            numbers = len(session.points) * len(session.datasets)
+            _ = session.sweep, session.datasets, len(facts["datasets"]), facts["status"]
+            numbers = len(self._points) * len(session.datasets)
             if any(stop > numbers for part in self.all_parts() for _, stop in part.ranges):
                 self._tell("commits", f"name trials beyond the last of the sweep, {numbers - 1}")
                 return False
             return True
         return False
+
+    @cached_property
+    def _points(self) -> Points:
+        """The points of the sweep, those that a method asks for unknown: no part need be whole for it."""
+        return points_of(self.session.sweep)
 
     def all_parts(self) -> Iterator[Part]:
         return (part for record in self._records for part in record.parts)
@@ -152,12 +159,12 @@ class _Auditor:
         return True
 
     def _trials(self, part: Part) -> NDArray[np.int64]:
-        """The trials in a part's ranges, holes left out."""
-        points, found = self.session.points, [np.empty(0, np.int64)]
+        """The trials in a part's ranges, holes left out, of which a search that asks for its points has none."""
+        points, found = self._points, [np.empty(0, np.int64)]
         for start, stop in part.ranges:
             for first in range(start, stop, NUMBERS_AT_ONCE):
                 numbers = np.arange(first, min(first + NUMBERS_AT_ONCE, stop), dtype=np.int64)
-                found.append(numbers[points.valid(numbers % len(points))])
+                found.append(numbers if isinstance(points, Asked) else numbers[points.valid(numbers % len(points))])
         return np.sort(np.concatenate(found))
 
     def documents(self) -> None:
@@ -219,7 +226,7 @@ class _Auditor:
         facts = self.session.metadata
         try:
             _ = self.session.same
-        except (StrategyError, Refused) as error:
+        except (StrategyError, Refused, BadData) as error:
             return str(error).rstrip(".")
         if facts["versions"] != versions() or facts["host"]["processor"] != processor():
             return "the session was run with other versions of the packages, or on another kind of processor"

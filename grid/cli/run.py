@@ -25,6 +25,7 @@ from grid.heartbeat import refuse_second_driver
 from grid.logs import SESSION
 from grid.rehearse import Rehearsal, rehearse
 from grid.resolve import ResolvedSweep, reopen, resolve
+from grid.searchspec import SearchSpec
 from grid.session import Session
 from grid.spec import Sweep
 from grid.specfile import load_sweep
@@ -165,7 +166,7 @@ def _moved(session: Session, address: str) -> ResolvedSweep:
         raise BadInput(f"--address {address!r}: {error}.") from None
     sweep = session.sweep
     there = sweep.model_copy(update={"cluster": sweep.cluster.model_copy(update=cluster)})
-    return reopen(there, session.datasets)
+    return reopen(there, session.datasets, session.points)
 
 
 def read(file: Path, set_: list[str] | None, address: str | None) -> Sweep:
@@ -280,6 +281,7 @@ def _render_plan(console: Console, expected: Estimate, resolved: ResolvedSweep, 
     count = f"{expected.trials:,}" if expected.exact else f"about {expected.trials:,} +- {expected.error:,.0f}"
     rows = {
         **_asked(resolved.sweep),
+        "search": _search(resolved.sweep.search, expected.rounds),
         "trials": f"{count} on {counted(expected.datasets, 'dataset')}",
         "units": f"{expected.units:,}",
         "to read": f"{expected.bytes_read / 1e6:,.1f} MB",
@@ -302,6 +304,14 @@ def _asked(sweep: Sweep) -> dict[str, str]:
         "span": f"{data.start} to {data.end} (excluded)",
         "costs": costs_text(sweep.execution),
     }
+
+
+def _search(search: SearchSpec, rounds: int) -> str:
+    """Which points are tried."""
+    if search.method == "grid":
+        return "grid, every point"
+    rounds_text = f", {counted(rounds, 'round')} of {search.round:,} points" if search.round else ""
+    return f"{search.method}, seed {search.seed}{rounds_text}"
 
 
 def _wall_time(expected: Estimate, on_ray: bool) -> str:

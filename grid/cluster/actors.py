@@ -17,6 +17,7 @@ from grid.logs import speak
 from grid.plan import WorkUnit
 from grid.resolve import LoadedBars, reopen
 from grid.results import ResultBatch
+from grid.space import Indices
 from grid.spec import Objective, Sweep
 from storage.ohlcv import DatasetKey
 from storage.providers import provider_for
@@ -56,11 +57,17 @@ class Worker:
         return platform.node(), running_versions()
 
     @ray.method(num_returns=2)
-    def evaluate(self, unit: WorkUnit, bars: "list[ray.ObjectRef[LoadedBars]]") -> tuple[Done, ResultBatch]:
-        """Backtest a unit. `bars` holds a reference, in a list so that it is fetched once and not with every call."""
+    def evaluate(
+        self, unit: WorkUnit, bars: "list[ray.ObjectRef[LoadedBars]]", asked: Indices | None
+    ) -> tuple[Done, ResultBatch]:
+        """Backtest a unit. `bars` holds a reference, in a list so that it is fetched once and not with every call.
+
+        asked: as `Plan.asked` tells it.
+        """
         where = self._datasets[unit.dataset]
         log.info("session %s: trials [%d, %d) on %s", self._session_id, unit.start, unit.stop, where)
         loaded = self._loaded(unit.dataset, bars[0])
+        self._evaluator.resolved.plan.learn(unit, asked)
         began, cpu_began = time.perf_counter(), time.thread_time()
         batch = self._evaluator.evaluate(unit, loaded)
         return Done(time.perf_counter() - began, time.thread_time() - cpu_began, batch.rows, loaded.read), batch

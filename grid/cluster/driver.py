@@ -24,6 +24,7 @@ from grid.logs import spoken
 from grid.plan import WorkUnit
 from grid.resolve import ResolvedSweep
 from grid.results import batch_of
+from grid.rounds import spans
 from grid.sweep import Watch, Work
 
 log = logging.getLogger(__name__)
@@ -55,9 +56,9 @@ class Driver:
         self._resolved: ResolvedSweep = work.resolved
         self._spec = self._resolved.sweep.model_dump(mode="json")
         self._keys = list(self._resolved.datasets)
-        done = work.aggregator().ledger.done
-        self._left = self._resolved.plan.total - done.total()
-        self._dispatcher = Dispatcher(self._counted(self._resolved.plan.units(self._size, done)), work.pace)
+        self._spans = spans(work.session, self._resolved)
+        self._left = 0
+        self._dispatcher = Dispatcher(iter(()), work.pace)
         self._actors: dict[str, Any] = {}
         self._starting: dict[Any, str] = {}
         self._stillborn = 0
@@ -68,8 +69,7 @@ class Driver:
         self._bars = BarsOnCluster(work, self._spec, self._keys)
         self._retries_before = work.folder.provider.retries
         self._resized = 0.0
-        for first in itertools.islice(self._resolved.plan.units(lambda _: 1, done), 1):
-            self._bars.of(first.dataset, set())  # while the workers start
+        self._next_span()
 
     def run(self) -> None:
         """Until everything is committed, or until asked to stop and what was begun is committed."""
@@ -95,7 +95,19 @@ class Driver:
     def _all_done(self) -> bool:
         if self._collector.count or self._attempts:
             return False
-        return self._watch.stopping() or self._dispatcher.empty()
+        return self._watch.stopping() or (self._dispatcher.empty() and not self._next_span())
+
+    def _next_span(self) -> bool:
+        """Go on with the next span of points, now that all before is committed; False when that was the last."""
+        span, plan = next(self._spans, None), self._resolved.plan
+        if span is None:
+            return False
+        done = self._work.session.ledger.done
+        self._left = plan.missing(span, done)
+        self._dispatcher.go_on(self._counted(plan.units(self._size, done, span)))
+        for first in itertools.islice(plan.units(lambda _: 1, done, span), 1):
+            self._bars.of(first.dataset, set())  # while the workers start
+        return True
 
     def _size(self, dataset: int) -> int:
         self._work.pace.aim(self._left, max(len(self._actors), 1))
@@ -173,7 +185,7 @@ class Driver:
                 bars = self._bars.of(attempt.unit.dataset, self._dispatcher.datasets_needed())
                 title = unit_name(self._work.folder.session_id, attempt.unit.start, self._resolved.plan.total)
                 evaluate = self._actors[name].evaluate.options(name=title)
-                done, batch = evaluate.remote(attempt.unit, [bars])
+                done, batch = evaluate.remote(attempt.unit, [bars], self._resolved.plan.asked(attempt.unit))
                 self._attempts[done] = Sent(attempt, batch, bars)
 
     def _wait(self) -> None:

@@ -18,7 +18,11 @@ from grid.errors import BadInput
 from grid.evaluate import Evaluator
 from grid.resolve import LoadedBars, ResolvedSweep
 from grid.results import signed_scores
-from grid.session import Session
+from grid.rounds import next_round
+from grid.search import Asked, points_of
+from grid.session import Session, across
+from grid.space import Indices
+from grid.validation.moments import Floats
 from grid.validation.permute import Prices, permuted
 from storage.errors import NotFound
 
@@ -37,21 +41,46 @@ class Permuted:
 
     def best(self, seed: int) -> float:
         """The best score of the whole sweep on permuted bars, higher being better; -inf where nothing is ranked."""
+        anew = points_of(self.resolved.sweep)
+        if isinstance(anew, Asked) and len(anew.spans) > 1:
+            return self._best_asked_anew(anew, seed)
         evaluator, best = Evaluator(self.resolved), -math.inf
         for dataset, real in enumerate(self.loaded):
-            given = Prices(*(getattr(real.bars, name) for name in Prices._fields))
-            bars = replace(real.bars, **permuted(given, seed)._asdict())
+            market = _permuted(real, seed)
             for points in self._points():
-                rows = evaluator.rows_of(dataset, points, LoadedBars(bars, real.edges, ""))
-                scores = signed_scores(rows, self.resolved.sweep.objective)
-                best = max(best, float(scores[np.isfinite(scores)].max(initial=-math.inf)))
+                best = max(best, _highest(self._scores(evaluator, dataset, points, market)))
         return best
+
+    def _best_asked_anew(self, points: Asked, seed: int) -> float:
+        """A method that learns from results asks for other `points` on other bars; none is known yet."""
+        sweep = self.resolved.sweep
+        evaluator, markets = Evaluator(replace(self.resolved, points=points)), [_permuted(m, seed) for m in self.loaded]
+        scores = np.empty((len(markets), 0))
+        for span in points.spans:
+            points.learn(span[0], next_round(sweep.search, points, across(scores, sweep.objective.across)))
+            numbers = np.arange(*span, dtype=np.int64)
+            found = [self._scores(evaluator, dataset, numbers, market) for dataset, market in enumerate(markets)]
+            scores = np.hstack([scores, found])
+        return _highest(scores)
+
+    def _scores(self, evaluator: Evaluator, dataset: int, points: Indices, market: LoadedBars) -> Floats:
+        return signed_scores(evaluator.rows_of(dataset, points, market), self.resolved.sweep.objective)
 
     def _points(self) -> Iterator[Any]:
         points = self.resolved.points
         for first in range(0, len(points), POINTS_AT_ONCE):
             numbers = np.arange(first, min(first + POINTS_AT_ONCE, len(points)), dtype=np.int64)
             yield numbers[points.valid(numbers)]
+
+
+def _permuted(real: LoadedBars, seed: int) -> LoadedBars:
+    given = Prices(*(getattr(real.bars, name) for name in Prices._fields))
+    return LoadedBars(replace(real.bars, **permuted(given, seed)._asdict()), real.edges, "")
+
+
+def _highest(scores: Floats) -> float:
+    """The best score; -inf where nothing is ranked."""
+    return float(scores[np.isfinite(scores)].max(initial=-math.inf))
 
 
 def permute(

@@ -3,15 +3,19 @@
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 
+from grid import rounds
 from grid.aggregate import Aggregator
-from grid.cluster import NAMESPACE
+from grid.cluster import NAMESPACE, driver
+from grid.errors import Refused
 from grid.evaluate import Evaluator
+from grid.searchspec import ADAPTIVE
 from grid.session import Session
-from grid.sweep import Watch, run
+from grid.sweep import Watch, resume, run
 from storage.providers import provider_for
 from storage.sessions import SessionFolder
 from tests.e2e.sweeps import small
@@ -70,6 +74,69 @@ def test_the_rows_do_not_depend_on_the_order_of_arrival(
     aggregator.flush()
     folder.write_document("metadata.json", whole.metadata)
     assert digest(Session(folder).trials()) == digest(whole.trials())
+
+
+def searching(store: Path, method: str, **changes: Any) -> dict[str, Any]:
+    """24 points on two datasets, three rounds of 8 where the method learns from results."""
+    search = {"method": method, "trials": 24, "seed": 5, **({"round": 8} if method in ADAPTIVE else {})}
+    return small(store, search=search, **changes)
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Session]:
+    """One session of each method, by this process without a break."""
+    folder = tmp_path_factory.mktemp("asked")
+    return {method: run(searching(folder, method), "serial") for method in ("sobol", "lhs", *ADAPTIVE)}
+
+
+@pytest.mark.parametrize("method", ["sobol", "lhs", *ADAPTIVE])
+def test_a_search_that_is_cut_short_goes_on_with_the_very_sequence(
+    tmp_path: Path, asked: dict[str, Session], method: str
+) -> None:
+    """Stopped after each few trials, in the middle of a round too, and resumed by a driver that knows rows alone."""
+    session, runs = None, 0
+    while session is None or session.status != "done":
+        seen: list[int] = []
+        watch = Watch(progress=seen.append, stopping=lambda seen=seen: len(seen) > 2)
+        if session is None:
+            session = run(searching(tmp_path, method), "serial", watch, unit_size=5)
+        else:
+            session = resume(Session(session.folder), "serial", watch, unit_size=5)
+        runs += 1
+    assert runs > 2
+    assert digest(session.trials()) == digest(asked[method].trials())
+    assert Session(session.folder).top_points(3) == asked[method].top_points(3)
+    ids = session.trials(["trial_id"])["trial_id"].to_pylist()
+    assert ids == list(range(48))
+
+
+def test_a_search_that_would_go_on_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with another version of a sampler: what is asked for again is not what the begun round's rows are of."""
+    seen: list[int] = []
+    watch = Watch(progress=lambda p: seen.append(p.done), stopping=lambda: len(seen) > 2)
+    begun = run(searching(tmp_path, "sobol"), "serial", watch, unit_size=5)
+    rows = digest(begun.trials())
+    monkeypatch.setattr(rounds, "_seed", lambda search: search.seed + 1)
+    with pytest.raises(Refused, match="does not go on as it began"):
+        resume(Session(begun.folder), "serial")
+    assert digest(Session(begun.folder).trials()) == rows
+
+
+@pytest.mark.ray
+def test_workers_do_not_change_what_is_searched(
+    tmp_path: Path, asked: dict[str, Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Ray, stopped after the first commit and resumed; two workers each time, which stay from round to round."""
+    names: list[str] = []
+    monkeypatch.setattr(driver, "named", lambda _, kind: names.append(kind) or f"{kind} {len(names)}")
+    seen: list[int] = []
+    watch = Watch(progress=lambda p: seen.append(p.done), stopping=lambda: bool(seen and seen[-1]))
+    begun = run(searching(tmp_path, "nsga2", cluster={"cpus": 2}), "ray", watch, unit_size=3)
+    assert begun.status == "interrupted"
+    session = resume(Session(begun.folder), "ray", unit_size=3)
+    assert digest(session.trials()) == digest(asked["nsga2"].trials())
+    assert session.ledger.summary == asked["nsga2"].ledger.summary
+    assert names == ["worker"] * 4
 
 
 @pytest.mark.parametrize(("executor", "workers"), EXECUTORS)

@@ -36,6 +36,16 @@ def check_paragraph(outcome: Outcome, code: int) -> None:
 RUN = ("run", "sweep.yaml", "--executor", "serial")
 
 WRONG_FIELDS = {
+    "unknown method": ("search.method=tpee", "search.method is 'tpee'", "did you mean 'tpe'?"),
+    "no points asked for": ("search.method=sobol", "method sobol needs trials", "such as trials: 1000"),
+    "a round of nothing": (
+        "search={method: tpe, trials: 50, round: 0}",
+        "search.round is 0",
+        "greater than or equal to 2",
+    ),
+    "one round alone": ("search={method: nsga2, trials: 20, round: 20}", "no two rounds of 20", "ask for more trials"),
+    "a round for nothing": ("search={method: lhs, trials: 20, round: 5}", "takes no round", "drop round"),
+    "too many to keep": ("search={method: sobol, trials: 20000000}", "10,000,000 at most", "method: random"),
     "unknown strategy": ("strategy=sma_crss", "'sma_crss'", "did you mean 'sma_cross'?"),
     "unknown class": ("strategy=mine:Fusy", "mine has no Fusy", "did you mean 'Fussy'?"),
     "unknown module": ("strategy=yours:Fussy", "No module named 'yours'", "run where it lies"),

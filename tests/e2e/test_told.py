@@ -1,5 +1,11 @@
 """What commands say where a request is odd and not wrong, or would destroy something."""
 
+import json
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+from grid import methods
 from tests.e2e.desk import Desk
 
 
@@ -21,3 +27,26 @@ def test_what_is_done_or_asked_in_vain_is_told(desk: Desk):
     assert (resumed.code, "nothing is missing" in resumed.err) == (0, True)
     outcome = desk.grid("show", "latest", "--trial", "99999")
     assert (outcome.code, "numbers go from 0 to 11" in outcome.err) == (2, True)
+
+
+def test_a_plan_says_how_points_are_searched(desk: Desk):
+    local = ("--set", "search={method: local, trials: 6, round: 2, seed: 4}")
+    assert "search  local, seed 4, 3 rounds of 2 points" in desk.grid("plan", "sweep.yaml", *local).out
+    assert json.loads(desk.grid("plan", "sweep.yaml", "--json", *local).out)["rounds"] == 3
+    assert "search  grid, every point" in desk.grid("plan", "sweep.yaml").out
+
+
+def test_a_method_without_its_package_names_the_extra(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    def gone(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(methods, "version", gone)
+    before = desk.snapshot()
+    for method, package in [("sobol", "scipy"), ("tpe", "optuna"), ("nsga2", "optuna"), ("cmaes", "cmaes")]:
+        outcome = desk.grid("run", "sweep.yaml", "--set", f"search={{method: {method}, trials: 6}}")
+        assert outcome.code == 2
+        assert f"search.method {method} needs the package {package}" in outcome.err
+        assert "install the extra `search`" in outcome.err
+        assert outcome.err.count("\n") == 1
+    assert desk.snapshot() == before
+    assert desk.grid("run", "sweep.yaml", "--set", "search={method: local, trials: 6}", "-q").code == 0

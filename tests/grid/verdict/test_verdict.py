@@ -277,6 +277,25 @@ def test_a_permutation_is_the_sweep_on_permuted_bars(session: Session) -> None:
     assert told["checks"][2]["decides"]
 
 
+@pytest.mark.parametrize("search", [{}, {"method": "local", "trials": 18, "round": 4, "seed": 2}])
+def test_the_search_is_made_anew(monkeypatch: pytest.MonkeyPatch, search: dict[str, Any]) -> None:
+    """On the real bars it finds what the session found; on permuted ones its own points, and as the seed has it."""
+    searched = session_of(search=search)
+    work = Permuted(searched.resolved, tuple(searched.loaded(d) for d in range(2)))
+    assert len({work.best(seed) for seed in (1, 2, 3)}) == 3
+    assert work.best(1) == work.best(1)
+    monkeypatch.setattr("grid.verdict.permutation.permuted", lambda prices, _: prices)
+    assert work.best(1) == searched.ledger.summary.best[0][0]
+
+
+def test_every_trial_of_a_search_by_rounds_counts() -> None:
+    searched = session_of(search={"method": "local", "trials": 18, "round": 4, "seed": 2})
+    assert sum(t.trials for t in tried_by(searched)) == 36
+    told = verdict(searched)
+    assert told is not None
+    assert told["luck"]["trials"] == 36
+
+
 def test_a_verdict_without_the_strategy_says_so(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone(*_: Any) -> Any:
         raise BadInput("the strategy is not installed here.")
