@@ -223,6 +223,8 @@ def session_fingerprint(resolved_sweep: ResolvedSweep, data: list[str]) -> str:
     sweep["data"].pop("store")
     if sweep["search"]["round"] is None:
         sweep["search"].pop("round")
+    if not sweep["objective"]["beside"]:
+        sweep["objective"].pop("beside")
     for judging in ("walk_forward", "cross_validation"):  # they decide no row
         sweep["validation"].pop(judging)
     parts = [ENGINE_VERSION, resolved_sweep.strategy.source_hash(), sweep, data]

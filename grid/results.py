@@ -108,8 +108,17 @@ def summarise(table: pa.Table, objective: Objective, keep: int) -> Summary:
 
 def signed_scores(table: pa.Table, objective: Objective) -> NDArray[np.float64]:
     """The objective's metric, higher being better (negated where it is minimised); NaN where `require` fails."""
-    scores: NDArray[np.float64] = table[objective.metric].to_numpy().astype(np.float64)
-    if not objective.descending:
+    return _signed(table, objective, objective.metric, objective.descending)
+
+
+def goal_scores(table: pa.Table, objective: Objective) -> NDArray[np.float64]:
+    """float64[n, m]: `signed_scores` of each of the objective's goals, the one that ranks first."""
+    return np.stack([_signed(table, objective, *goal) for goal in objective.goals], axis=1)
+
+
+def _signed(table: pa.Table, objective: Objective, metric: str, descending: bool) -> NDArray[np.float64]:
+    scores: NDArray[np.float64] = table[metric].to_numpy().astype(np.float64)
+    if not descending:
         scores = -scores
     for text in objective.require:
         rule = compile_constraint(text, METRICS)

@@ -60,7 +60,7 @@ def spans(session: Session, resolved: ResolvedSweep) -> Iterator[Span]:
         if not resolved.plan.missing(span, done):
             continue
         began = time.monotonic()
-        scores = across(session.scores(0, span[0]), resolved.sweep.objective.across)
+        scores = across(session.goals(0, span[0]), resolved.sweep.objective.across)
         points.learn(span[0], next_round(resolved.sweep.search, points, scores))
         took = time.monotonic() - began
         log.info("round %d of %d: points [%d, %d) asked for in %.3f s", number + 1, len(points.spans), *span, took)
@@ -71,14 +71,14 @@ def ask_first(resolved: ResolvedSweep) -> None:
     """Ask for the points of the first round, which depend on no result."""
     points = resolved.points
     if isinstance(points, Asked) and not points.valid(np.arange(points.spans[0][1])).all():
-        points.learn(0, next_round(resolved.sweep.search, points, np.empty(0)))
+        points.learn(0, next_round(resolved.sweep.search, points, np.empty((0, 1))))
 
 
 def next_round(search: SearchSpec, points: Asked, scores: NDArray[np.float64]) -> Indices:
     """The numbers in the space of the points of the round that follows on those with `scores`.
 
-    A pure function of the search, the space, the first len(scores) points and their scores (float64[n], higher is
-    better, NaN for what is not ranked). The points are valid, distinct, and none of those before.
+    A pure function of the search, the space, the first len(scores) points and their scores (float64[n, goals],
+    higher is better, NaN for what is not ranked). The points are valid, distinct, and none of those before.
     """
     first = len(scores)
     stop = next(stop for start, stop in points.spans if start == first)

@@ -13,11 +13,12 @@ from grid.engine import METRICS, Backtest, Engine
 from grid.errors import BadInput, Refused, nearest
 from grid.expressions import compile_constraint
 from grid.heartbeat import status_of
+from grid.pareto import front
 from grid.resolve import ENGINE_VERSION, LoadedBars, ResolvedSweep, reopen
-from grid.results import FAILED, decode, result_schema, signed_scores
+from grid.results import FAILED, decode, goal_scores, result_schema
 from grid.search import Asked, points_of, space_of
 from grid.space import Points
-from grid.spec import Sweep
+from grid.spec import Objective, Sweep
 from grid.trust import refuse_foreign_code
 from storage.errors import NotFound
 from storage.ohlcv import DatasetKey
@@ -219,6 +220,20 @@ class Session:
             for score, point, each in leaders
         ]
 
+    def pareto(self) -> list[int]:
+        """The trials on the front of the objective's goals, best in the one that ranks first. Raises BadInput for one
+        goal alone.
+        """
+        goals = self.sweep.objective.goals
+        if len(goals) < 2:
+            raise BadInput(
+                f"session {self.id} has one goal, {goals[0][0]}, and no front: a sweep states others under "
+                'objective.beside, such as ["minimize max_drawdown"].'
+            )
+        size = len(self.points)
+        scores = self.goals(0, size).reshape(-1, len(goals))
+        return [int(trial) for trial in front(scores)]
+
     def backtest(self, trial_id: int) -> Backtest:
         """One trial again, with its trades and equity. Raises what `loaded` raises, and BadInput for no trial."""
         if not 0 <= trial_id < self.resolved.plan.total:
@@ -243,9 +258,13 @@ class Session:
 
     def scores(self, first: int, stop: int) -> NDArray[np.float64]:
         """Scores, higher is better, of the points [first, stop) on each dataset; NaN where there is none."""
-        objective, size = self.sweep.objective, len(self.points)
-        metrics = sorted({objective.metric, *_names_in(objective.require)})
-        scores = np.full((len(self.datasets), stop - first), np.nan)
+        return self.goals(first, stop, self.sweep.objective.model_copy(update={"beside": ()}))[:, :, 0]
+
+    def goals(self, first: int, stop: int, objective: Objective | None = None) -> NDArray[np.float64]:
+        """float64[datasets, points, goals]: `scores` of each goal of the objective (the sweep's by default)."""
+        objective, size = objective or self.sweep.objective, len(self.points)
+        metrics = sorted({*(metric for metric, _ in objective.goals), *_names_in(objective.require)})
+        scores = np.full((len(self.datasets), stop - first, len(objective.goals)), np.nan)
         spans = [(d * size + first, d * size + stop) for d in range(len(self.datasets))]
         for part in self.ledger.parts:
             if not any(a < end and start < b for a, b in part.ranges for start, end in spans):
@@ -253,7 +272,7 @@ class Session:
             table = self._read(part, ["trial_id", *metrics])
             dataset, point = np.divmod(table["trial_id"].to_numpy(), size)
             inside = (point >= first) & (point < stop)
-            scores[dataset[inside], point[inside] - first] = signed_scores(table, objective)[inside]
+            scores[dataset[inside], point[inside] - first] = goal_scores(table, objective)[inside]
         return scores
 
     def _read(self, part: Part, columns: list[str] | None) -> pa.Table:
@@ -272,7 +291,7 @@ class Session:
 
 
 def across(scores: NDArray[np.float64], how: str) -> NDArray[np.float64]:
-    """Join scores[datasets, points] to one a point by median, min or mean; no score is the worst score."""
+    """Join scores[datasets, points, ...] to one a point by median, min or mean; no score is the worst score."""
     worst = np.where(np.isfinite(scores), scores, -np.inf)
     with np.errstate(invalid="ignore"):
         join: dict[str, Any] = {"median": np.median, "min": np.min, "mean": np.mean}

@@ -135,6 +135,16 @@ class DataSpec(Model):
         return self
 
 
+def _goal(text: str) -> tuple[str, bool]:
+    way, _, metric = text.strip().partition(" ")
+    metric = metric.strip()
+    if way not in ("maximize", "minimize"):
+        raise ValueError(f"{text!r} is no goal; write it like maximize calmar, or minimize max_drawdown")
+    if metric not in METRICS:
+        raise ValueError(f"{text!r}: no metric{nearest(metric, METRICS)}; metrics are {' '.join(METRICS)}")
+    return metric, way == "maximize"
+
+
 class Objective(Model):
     """What is best: one metric up or down, how it is joined across datasets, and what a result must fulfil."""
 
@@ -144,6 +154,10 @@ class Objective(Model):
         default="median", description="how datasets are joined to one score"
     )
     require: Texts = Field(default=(), description='comparisons of metrics, such as ["total_trades >= 30"]')
+
+    beside: Texts = Field(
+        default=(), description='further goals, such as ["minimize max_drawdown"]: `grid top --pareto`, nsga2 and tpe'
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -171,6 +185,19 @@ class Objective(Model):
         if self.maximize is not None and self.minimize is not None:
             raise ValueError(f"maximize: {self.maximize} and minimize: {self.minimize} are both given; give one")
         return self
+
+    @model_validator(mode="after")
+    def _goals_are_distinct(self) -> Self:
+        metrics = [metric for metric, _ in self.goals]
+        for metric in metrics:
+            if metrics.count(metric) > 1:
+                raise ValueError(f"{metric} is more than one goal")
+        return self
+
+    @property
+    def goals(self) -> list[tuple[str, bool]]:
+        """Each metric that counts, the one that ranks first, and whether more of it is better."""
+        return [(self.metric, self.descending), *(_goal(text) for text in self.beside)]
 
     @property
     def metric(self) -> str:

@@ -18,6 +18,7 @@ from grid.cli.tables import (
     counted,
     failure_text,
     leader_rows,
+    pareto_rows,
     plateau_rows,
     point_rows,
     print_facts,
@@ -108,6 +109,9 @@ def top(
     session_id: Id,
     n: N = 10,
     points: Annotated[bool, typer.Option("--points", help="Points across datasets instead of trials.")] = False,
+    pareto: Annotated[
+        bool, typer.Option("--pareto", help="The trials that no other one beats in all goals (objective.beside).")
+    ] = False,
     sort: Annotated[str, typer.Option(help="By their score, or by the plateau they stand on.")] = "score",
     store: Store = "results",
     as_json: Json = False,
@@ -116,7 +120,11 @@ def top(
     session = Session.open(session_id, store)
     if sort not in SORTS:
         raise BadInput(f"--sort {sort!r} is no order{nearest(sort, SORTS)}; it is score or plateau.")
-    if sort == "plateau":
+    if pareto and (points or sort != "score"):
+        raise BadInput("--pareto lists trials by the goal that ranks: leave out --points and --sort.")
+    if pareto:
+        rows = pareto_rows(session, n)
+    elif sort == "plateau":
         rows = plateau_rows(session, n, points)
     else:
         rows = point_rows(session, n) if points else leader_rows(session, n)

@@ -106,6 +106,14 @@ def leader_rows(session: Session, n: int) -> list[dict[str, Any]]:
     return [] if top is None else [{name: row[name] for name in names} for row in top.to_pylist()]
 
 
+def pareto_rows(session: Session, n: int) -> list[dict[str, Any]]:
+    """The first trials of the Pareto front, with their goals before the other metrics."""
+    rows = session.rows(session.pareto()[:n])
+    goals = [metric for metric, _ in session.sweep.objective.goals]
+    names = dict.fromkeys(["trial_id", "symbol", "timeframe", *goals, *session.points.names, *SHOWN])
+    return [] if rows is None else [{name: row[name] for name in names} for row in rows.to_pylist()]
+
+
 def without_constants(session: Session, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The rows for a narrow screen: without parameters of one value, and without the only timeframe."""
     constant = {name for name, dimension in session.sweep.space.items() if len(dimension.axis()) == 1}

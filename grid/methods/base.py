@@ -54,8 +54,9 @@ class Lattice:
 class Told:
     """What is known when a method is asked: all points of the rounds before, in the order of their numbers.
 
-    cells: of each point. scores: float64[n], higher is better, NaN for a point that is not ranked (it failed, or breaks
-    `objective.require`). round: points a round, which every round before had. total: points of the whole search.
+    cells: of each point. scores: float64[n, goals], higher is better, the goal that ranks comes first; NaN for a point
+    that is not ranked (it failed, or breaks `objective.require`). round: points a round, which every round before had.
+    total: points of the whole search.
     """
 
     lattice: Lattice
@@ -66,10 +67,10 @@ class Told:
 
     @property
     def ranked(self) -> NDArray[np.float64]:
-        """The scores, with a worse one than all others in the place of NaN."""
-        known = np.isfinite(self.scores)
-        worst = self.scores[known].min() - 1.0 if known.any() else 0.0
-        return np.where(known, self.scores, worst)
+        """The scores, with worse ones than all others for a point of which one is missing."""
+        known: NDArray[np.bool_] = np.all(np.isfinite(self.scores), axis=1)
+        worst = self.scores[known].min(axis=0) - 1.0 if known.any() else 0.0
+        return np.where(known[:, None], self.scores, worst)
 
 
 class Method(Protocol):

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.samplers.nsgaii import VSBXCrossover
 
 from grid.methods.base import Cells, Lattice, Told
+from grid.pareto import front
 
 ASKS_PER_POINT = 4
 """Suggestions that are looked at for each point that is wanted: near the end of a search most were tried before."""
@@ -44,7 +46,7 @@ class Nsga2:
             warnings.simplefilter("ignore", ExperimentalWarning)  # it may change: the pins say when
             crossover = VSBXCrossover()
         sampler = NSGAIISampler(population_size=told.round, crossover=crossover, seed=_anew(seed, told))
-        best = np.argsort(-told.ranked, kind="stable")[: told.round]
+        best = _leaders(told.ranked, told.round)
         parents = replace(told, cells=told.cells[best], scores=told.ranked[best])
         study = _study(parents, sampler, {sampler._get_generation_key(): 0})  # else they would have to be asked for
         yield from _asked(study, told.lattice, count)
@@ -58,13 +60,26 @@ def _anew(seed: int, told: Told) -> int:
 def _study(told: Told, sampler: BaseSampler, attributes: dict[str, Any] | None = None) -> optuna.Study:
     """A study in memory that was told all points; each has the sampler's own `attributes`."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    named, study = _distributions(told.lattice), optuna.create_study(direction="maximize", sampler=sampler)
-    for cell, score in zip(told.cells.tolist(), told.ranked.tolist(), strict=True):
+    named, study = _distributions(told.lattice), _new_study(sampler, told.scores.shape[1])
+    for cell, scores in zip(told.cells.tolist(), told.ranked.tolist(), strict=True):
         parameters = dict(zip(named, cell, strict=True))
         study.add_trial(
-            optuna.trial.create_trial(params=parameters, distributions=named, value=score, system_attrs=attributes)
+            optuna.trial.create_trial(params=parameters, distributions=named, values=scores, system_attrs=attributes)
         )
     return study
+
+
+def _new_study(sampler: BaseSampler, goals: int) -> optuna.Study:
+    return optuna.create_study(directions=["maximize"] * goals, sampler=sampler)
+
+
+def _leaders(scores: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """The rows of front after front, until there are `count` or a few more, out of which Optuna chooses."""
+    left, found = np.arange(len(scores)), np.empty(0, dtype=np.int64)
+    while len(left) and len(found) < count:
+        best = front(scores[left])
+        found, left = np.concatenate([found, left[best]]), np.delete(left, best)
+    return found[:count] if scores.shape[1] == 1 else found
 
 
 def _asked(study: optuna.Study, lattice: Lattice, count: int) -> Iterator[Cells]:

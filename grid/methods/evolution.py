@@ -43,8 +43,8 @@ class CmaEs:
 
 def _cost(told: Told, point: int | None, stop: int) -> float:
     """What is minimised, as it was known after `stop` points."""
-    known = point is not None and point < stop and np.isfinite(told.scores[point])
-    return -float(told.scores[point]) if known else np.inf
+    known = point is not None and point < stop and np.isfinite(told.scores[point, 0])
+    return -float(told.scores[point, 0]) if known else np.inf
 
 
 def _optimizer(told: Told, seed: int) -> Any:

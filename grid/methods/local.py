@@ -24,7 +24,7 @@ class Local:
         done, explored = len(told.scores), EXPLORED * told.total
         if done < explored:
             return
-        leaders = told.cells[np.argsort(-told.ranked, kind="stable")[:LEADERS]]
+        leaders = told.cells[np.argsort(-told.ranked[:, 0], kind="stable")[:LEADERS]]
         refined = int((done - explored) // told.round)
         steps = [max(1, int(size * WIDEST) >> refined) for size in told.lattice.sizes]
         while True:

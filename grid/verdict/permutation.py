@@ -17,11 +17,10 @@ from grid.documents import plain
 from grid.errors import BadInput
 from grid.evaluate import Evaluator
 from grid.resolve import LoadedBars, ResolvedSweep
-from grid.results import signed_scores
+from grid.results import goal_scores, signed_scores
 from grid.rounds import next_round
 from grid.search import Asked, points_of
 from grid.session import Session, across
-from grid.space import Indices
 from grid.validation.moments import Floats
 from grid.validation.permute import Prices, permuted
 from storage.errors import NotFound
@@ -48,23 +47,22 @@ class Permuted:
         for dataset, real in enumerate(self.loaded):
             market = _permuted(real, seed)
             for points in self._points():
-                best = max(best, _highest(self._scores(evaluator, dataset, points, market)))
+                rows = evaluator.rows_of(dataset, points, market)
+                best = max(best, _highest(signed_scores(rows, self.resolved.sweep.objective)))
         return best
 
     def _best_asked_anew(self, points: Asked, seed: int) -> float:
         """A method that learns from results asks for other `points` on other bars; none is known yet."""
         sweep = self.resolved.sweep
         evaluator, markets = Evaluator(replace(self.resolved, points=points)), [_permuted(m, seed) for m in self.loaded]
-        scores = np.empty((len(markets), 0))
+        objective = sweep.objective
+        scores = np.empty((len(markets), 0, len(objective.goals)))
         for span in points.spans:
-            points.learn(span[0], next_round(sweep.search, points, across(scores, sweep.objective.across)))
+            points.learn(span[0], next_round(sweep.search, points, across(scores, objective.across)))
             numbers = np.arange(*span, dtype=np.int64)
-            found = [self._scores(evaluator, dataset, numbers, market) for dataset, market in enumerate(markets)]
-            scores = np.hstack([scores, found])
-        return _highest(scores)
-
-    def _scores(self, evaluator: Evaluator, dataset: int, points: Indices, market: LoadedBars) -> Floats:
-        return signed_scores(evaluator.rows_of(dataset, points, market), self.resolved.sweep.objective)
+            rows = [evaluator.rows_of(dataset, numbers, market) for dataset, market in enumerate(markets)]
+            scores = np.hstack([scores, [goal_scores(table, objective) for table in rows]])
+        return _highest(scores[:, :, 0])
 
     def _points(self) -> Iterator[Any]:
         points = self.resolved.points

@@ -50,12 +50,12 @@ def best_of(method: str, trials: int, seed: int, surface: Callable[[Columns], Co
     if method == "random":
         return float(surface(scaled(drawn.columns(np.arange(trials)))).max()), time.process_time() - began
     spec = SearchSpec(method=method, trials=trials, seed=seed)
-    points, scores, took = Asked(drawn, spec), np.empty(0), 0.0
+    points, scores, took = Asked(drawn, spec), np.empty((0, 1)), 0.0
     for first, stop in points.spans:
         began = time.process_time()
         points.learn(first, next_round(spec, points, scores))
         took += time.process_time() - began
-        scores = np.concatenate([scores, surface(scaled(points.columns(np.arange(first, stop))))])
+        scores = np.concatenate([scores, surface(scaled(points.columns(np.arange(first, stop))))[:, None]])
     return float(scores.max()), took
 
 

@@ -33,12 +33,12 @@ def near(columns: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
 
 def searched(space: SearchSpace, spec: SearchSpec, score: Score = near, stop: int | None = None) -> Asked:
     """The points of a whole search, or of its rounds that begin before `stop`."""
-    points, scores = Asked(RandomSearch(space, spec.trials or 0, spec.seed), spec), np.empty(0)
+    points, scores = Asked(RandomSearch(space, spec.trials or 0, spec.seed), spec), np.empty((0, 1))
     for first, last in points.spans:
         if stop is not None and first >= stop:
             break
         points.learn(first, next_round(spec, points, scores))
-        scores = np.concatenate([scores, score(points.columns(np.arange(first, last)))])
+        scores = np.concatenate([scores, score(points.columns(np.arange(first, last)))[:, None]])
     return points
 
 
@@ -95,7 +95,7 @@ def test_a_round_depends_on_the_rounds_before_and_on_nothing_else(method: str) -
     for first, last in whole.spans:
         told = Asked(RandomSearch(space, 60, 9), spec)
         told.learn(0, whole.numbers(0, first))
-        scores = near(whole.columns(np.arange(first)))
+        scores = near(whole.columns(np.arange(first)))[:, None]
         assert next_round(spec, told, scores).tolist() == whole.numbers(first, last).tolist()
         assert next_round(spec, told, scores).tolist() == whole.numbers(first, last).tolist()
 
@@ -145,3 +145,28 @@ def test_more_is_found_than_by_chance(method: str) -> None:
     better = np.median([(every > best(seed)).sum() for seed in range(5)])
     by_chance = np.log(2) / trials * len(space)  # the median of the best of so many independent draws
     assert better < SHARE_OF_CHANCE[method] * by_chance
+
+
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_several_goals(method: str) -> None:
+    """Two hills: nsga2 and tpe go on between them, the others up the first; the sequence is as pure as with one."""
+    space = SearchSpace({"a": range(200), "b": range(200)})
+    spec = SearchSpec(method=method, trials=120, round=20, seed=3)
+
+    def hills(columns: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        a, b = columns["a"].astype(float), columns["b"].astype(float)
+        return np.stack([-((a - 40) ** 2) - (b - 100) ** 2, -((a - 160) ** 2) - (b - 100) ** 2], axis=1)
+
+    points, scores = Asked(RandomSearch(space, 120, 3), spec), np.empty((0, 2))
+    for first, last in points.spans:
+        numbers = next_round(spec, points, scores)
+        assert numbers.tolist() == next_round(spec, points, scores).tolist()
+        points.learn(first, numbers)
+        scores = np.concatenate([scores, hills(points.columns(np.arange(first, last)))])
+    off = np.abs(points.columns(np.arange(120))["b"] - 100)
+    assert np.median(off[60:]) < 0.6 * np.median(off[:20])
+    a = points.columns(np.arange(60, 120))["a"]
+    if method in ("nsga2", "tpe"):
+        assert np.ptp(a) > 60
+    else:
+        assert (a < 100).mean() > 0.8  # the first hill's half

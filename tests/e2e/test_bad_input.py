@@ -36,6 +36,9 @@ def check_paragraph(outcome: Outcome, code: int) -> None:
 RUN = ("run", "sweep.yaml", "--executor", "serial")
 
 WRONG_FIELDS = {
+    "no goal": ('objective={beside: ["sharpe"]}', "'sharpe' is no goal", "write it like maximize calmar"),
+    "no metric as a goal": ('objective={beside: ["minimize drawdown"]}', "no metric", "did you mean 'max_drawdown'?"),
+    "one goal twice": ('objective={beside: ["minimize sharpe"]}', "sharpe is more than one goal", "objective"),
     "unknown method": ("search.method=tpee", "search.method is 'tpee'", "did you mean 'tpe'?"),
     "no points asked for": ("search.method=sobol", "method sobol needs trials", "such as trials: 1000"),
     "a round of nothing": (

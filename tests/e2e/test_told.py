@@ -50,3 +50,18 @@ def test_a_method_without_its_package_names_the_extra(desk: Desk, monkeypatch: p
         assert outcome.err.count("\n") == 1
     assert desk.snapshot() == before
     assert desk.grid("run", "sweep.yaml", "--set", "search={method: local, trials: 6}", "-q").code == 0
+
+
+def test_the_front_of_several_goals(desk: Desk):
+    alone = desk.session()
+    outcome = desk.grid("top", alone, "--pareto")
+    assert (outcome.code, "has one goal, sharpe, and no front" in outcome.err) == (2, True)
+    goals = ("--set", 'objective={maximize: sharpe, beside: ["minimize max_drawdown"]}')
+    assert desk.grid("run", "sweep.yaml", "--executor", "serial", "-q", *goals).code == 0
+    rows = json.loads(desk.grid("top", "latest", "--pareto", "-n", "99", "--json").out)
+    every = json.loads(desk.grid("top", "latest", "-n", "99", "--json").out)
+    pairs = {(row["sharpe"], -row["max_drawdown"]) for row in every}
+    kept = [(row["sharpe"], -row["max_drawdown"]) for row in rows]
+    assert 1 < len(kept) < len(pairs)
+    assert kept == sorted(p for p in pairs if not any(o != p and o[0] >= p[0] and o[1] >= p[1] for o in pairs))[::-1]
+    assert desk.grid("top", "latest", "--pareto", "--points").code == 2

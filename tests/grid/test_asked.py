@@ -48,7 +48,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, blocks: list[list[int]]) -> Script
 def test_the_first_new_and_valid_ones_are_taken_and_no_more_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     method = scripted(monkeypatch, [[5, 3, 5, 20], [3, 8, 1, 6], [9]])
     points = asked(SearchSpace({"a": range(100)}, ["a != 8"]), 5)
-    taken = next_round(SearchSpec(method="sobol", trials=5), points, np.empty(0))
+    taken = next_round(SearchSpec(method="sobol", trials=5), points, np.empty((0, 1)))
     assert taken.tolist() == [5, 3, 20, 1, 6]
     assert method.read == 2
 
@@ -57,7 +57,7 @@ def test_chance_fills_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     scripted(monkeypatch, [[5, 3]])
     space = SearchSpace({"a": range(10)}, ["a != 8"])
     points = asked(space, 100)
-    taken = next_round(SearchSpec(method="sobol", trials=100), points, np.empty(0))
+    taken = next_round(SearchSpec(method="sobol", trials=100), points, np.empty((0, 1)))
     assert len(points) == 9
     assert taken[:2].tolist() == [5, 3]
     order = [i for i in RandomSearch(space, 100).spots(np.arange(10)).tolist() if i not in (5, 3, 8)]
@@ -66,7 +66,7 @@ def test_chance_fills_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_space_of_one_point_needs_no_method() -> None:
     points = asked(SearchSpace({"a": [1], "b": ["x"]}), 3)
-    assert next_round(SearchSpec(method="sobol", trials=3), points, np.empty(0)).tolist() == [0]
+    assert next_round(SearchSpec(method="sobol", trials=3), points, np.empty((0, 1))).tolist() == [0]
 
 
 def test_a_lattice_leaves_out_what_does_not_vary() -> None:
@@ -115,7 +115,7 @@ def test_each_value_is_found_where_it_stands_and_others_nowhere(given: dict[str,
 def test_points_are_found_again_in_rows() -> None:
     space = SearchSpace(MIXED)
     first, second = asked(space, 40), asked(space, 40)
-    numbers = next_round(SearchSpec(method="sobol", trials=40), first, np.empty(0))
+    numbers = next_round(SearchSpec(method="sobol", trials=40), first, np.empty((0, 1)))
     first.learn(0, numbers)
     rows = np.arange(5, 25)
     columns = {name: values.tolist() for name, values in first.columns(rows).items()}
