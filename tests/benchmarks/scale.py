@@ -69,7 +69,7 @@ class Case:
 
 CASES = (
     Case("10 us", "1D", 365, 100, 200, symbols=200),
-    Case("100 us", "1H", 52_560, 1000, 950),
+    Case("100 us", "1H", 65_700, 1000, 950),
     Case("1 ms", "1m", 525_600, 100, 20, symbols=25),
 )
 ROUNDS = 3
