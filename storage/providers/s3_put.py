@@ -79,7 +79,8 @@ def _store(bucket: str, options: S3Options) -> "S3Store | None":
 
     session = botocore.session.Session(profile=options.profile)
     credentials = session.get_credentials()
-    if credentials is None or session.get_config_variable("ca_bundle"):
+    plain = endpoint.startswith("http://")
+    if credentials is None or (not plain and session.get_config_variable("ca_bundle")):
         return None
     _process = os.getpid()
     return S3Store(
@@ -88,7 +89,7 @@ def _store(bucket: str, options: S3Options) -> "S3Store | None":
         region=options.of_region(),
         virtual_hosted_style_request=False,
         config=_encryption(options.encryption()),
-        client_options={"allow_http": endpoint.startswith("http://"), "connect_timeout": "5s", "timeout": "30s"},
+        client_options={"allow_http": plain, "connect_timeout": "5s", "timeout": "30s"},
         retry_config={"max_retries": 0},
         credential_provider=_lent(credentials),
     )
