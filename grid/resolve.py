@@ -35,7 +35,7 @@ from storage.timeframes import bars_per_year, nearest, seconds_of
 from strategies import Bars, Strategy
 from strategies.registry import get
 
-ENGINE_VERSION = "3"
+ENGINE_VERSION = "4"
 """Changes whenever the same trial would give different numbers; part of every fingerprint."""
 
 

@@ -7,9 +7,8 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import ModuleType
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,10 +19,10 @@ from strategies.bits import Bits, crosses, describe_array
 from strategies.errors import SignalError, StrategyError
 
 Mask = Bits | NDArray[np.bool_]
+NO_NUMBERS = (None,) * 5
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Signals:
+class Signals(NamedTuple):
     """What a strategy wants, bar by bar; a signal at bar i may use the bars up to and including i.
 
     entries, exits, short_entries, short_exits: masks of n bars (Bits or bool[n]); None is an empty mask.
@@ -45,7 +44,8 @@ class Signals:
 
     def normalised(self, n: int) -> Signals:
         """The same with every mask a Bits of `n` bars. Raises SignalError naming the field that is wrong."""
-        self._check_numbers()
+        if self[4:] != NO_NUMBERS:
+            self._check_numbers()
         if self._all_bits(n):
             return self
         return Signals(
@@ -53,15 +53,11 @@ class Signals:
             _bits("exits", self.exits, n),
             _bits("short_entries", self.short_entries, n),
             _bits("short_exits", self.short_exits, n),
-            self.hold,
-            self.stop_loss,
-            self.take_profit,
-            self.trailing_stop,
-            self.cooldown,
+            *self[4:],
         )
 
     def _all_bits(self, n: int) -> bool:
-        for mask in (self.entries, self.exits, self.short_entries, self.short_exits):
+        for mask in self[:4]:  # noqa: SIM110 -- the generator of all() would cost more than what it is for
             if not isinstance(mask, Bits) or mask.n != n:
                 return False
         return True

@@ -7,7 +7,7 @@ bars at a time into one word, so that its cost is the memory it reads. Comparing
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from llvmlite import ir
@@ -21,6 +21,8 @@ Row = NDArray[np.float64]
 Words = NDArray[np.uint64]
 
 WORD = 64
+DOUBLE = np.dtype(np.float64)
+CONTIGUOUS, CONTIGUOUS_OR_WRITEABLE = 0x1, 0x401  # of numpy's flags
 _GREATER, _LESS, _GREATER_EQUAL, _LESS_EQUAL = range(4)
 _MIRRORED = (_LESS, _GREATER, _LESS_EQUAL, _GREATER_EQUAL)  # a > b is b < a
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -187,10 +189,10 @@ def crosses(a: ArrayLike, b: ArrayLike) -> tuple[Bits, Bits]:
         up, down = crosses(right, left)
         return down, up
     n = left.size
-    up_words = np.empty(words_of(n), np.uint64)
-    down_words = np.empty(words_of(n), np.uint64)
-    _cross(left, right, up_words, down_words)
-    return Bits._own(up_words, n), Bits._own(down_words, n)
+    count = words_of(n)
+    over, under = np.empty(count, np.uint64), np.empty(count, np.uint64)
+    _cross(left, right, over, under)
+    return Bits._own(over, n), Bits._own(under, n)
 
 
 def read_only(values: ArrayLike) -> Row:
@@ -198,15 +200,22 @@ def read_only(values: ArrayLike) -> Row:
 
     Kernels are compiled for read-only arrays alone: a writable one would compile a second copy of each.
     """
-    if type(values) is np.ndarray and values.dtype == np.float64 and values.ndim == 1:
-        flags = values.flags
-        if flags.c_contiguous and not flags.writeable:
-            return values
+    if _is_row(values):
+        return values
     row = np.ascontiguousarray(values, dtype=np.float64)
     if row.flags.writeable:
         row = row.view()
         row.setflags(write=False)
     return row
+
+
+def _is_row(values: ArrayLike) -> TypeGuard[Row]:
+    return (
+        type(values) is np.ndarray
+        and values.dtype == DOUBLE
+        and values.ndim == 1
+        and values.flags.num & CONTIGUOUS_OR_WRITEABLE == CONTIGUOUS
+    )
 
 
 def _operands(a: ArrayLike, b: ArrayLike) -> tuple[Row | float, Row | float]:
@@ -220,11 +229,11 @@ def _operands(a: ArrayLike, b: ArrayLike) -> tuple[Row | float, Row | float]:
 
 
 def _operand(value: ArrayLike) -> Row | float:
+    if _is_row(value):
+        return value
     if isinstance(value, (int, float)):
         return float(value)
     row = read_only(value)
-    if row is value and row.ndim == 1:
-        return row
     if row.ndim == 1 and np.ndim(value) == 1:
         return row
     if np.ndim(value) == 0:

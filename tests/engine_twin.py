@@ -176,16 +176,22 @@ def _in_metrics(backtest: Backtest, twin: naive.NaiveResult, trial: Trial) -> It
 
 
 def tolerances(returns: list[float], drawdown: float) -> dict[str, tuple[float, float]]:
-    """(relative, absolute) where a formula in one pass, or 1 - low / peak, amplifies the rounding of 1e-16."""
+    """(relative, absolute) where a formula in one pass, or 1 - low / peak, amplifies the rounding of 1e-16.
+
+    So does a return: a ratio of two rounded equities, less 1, is right to 4 x 2^-53 whichever way it is made, which
+    counts where prices hardly move.
+    """
     mean, n = math.fsum(returns) / len(returns), len(returns)
     square = math.fsum(r * r for r in returns) / n
     variance = math.fsum((r - mean) ** 2 for r in returns) / n
     worse = square / variance if variance > 1e-12 * square else 1.0  # 1 + (mean / std)^2: near 1 in real life
+    grain = 4 * 2**-53 / math.sqrt(variance) if variance > 0 else 0.0
     return {
-        "volatility": (1e-9 + 1e-14 * worse, 0.0),
-        "sharpe": (1e-9 + 1e-14 * worse, 1e-12),
-        "skew": (1e-9, 1e-9 + 1e-13 * worse**1.5),
-        "kurtosis": (1e-9 + 1e-13 * worse**2, 0.0),
+        "volatility": (1e-9 + 1e-14 * worse + grain, 0.0),
+        "sharpe": (1e-9 + 1e-14 * worse + grain * math.sqrt(worse), 1e-12),
+        "sortino": (1e-9 + grain * math.sqrt(worse), 1e-12),
+        "skew": (1e-9, 1e-9 + 1e-13 * worse**1.5 + 6 * grain * math.sqrt(worse)),
+        "kurtosis": (1e-9 + 1e-13 * worse**2 + 8 * grain * worse, 0.0),
         "max_drawdown": (1e-9, 1e-12),
         "calmar": (1e-9 + (1e-15 / drawdown if drawdown > 0 else 0.0), 0.0),
     }

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from grid.engine import kernel
 from grid.engine.execution import Execution, rules
 from grid.engine.metrics import METRICS
 from grid.errors import BadInput
-from strategies import Bars, SignalError, Signals, Strategy
+from strategies import Bars, Bits, SignalError, Signals, Strategy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,8 +45,8 @@ class Engine:
         self.bars = bars
         self.execution = execution
         self.edges = _frozen(np.array([0, n]) if edges is None else edges, np.int64)
-        self._prices = (bars.open, bars.high, bars.low, bars.close)
         _check_finite(bars)
+        self._prices = (bars.open, bars.high, bars.low, bars.close, _returns(bars.close))
         self._rules: dict[tuple[Any, ...], Floats] = {}
 
     def evaluate(self, signals: Signals, row: Floats, blocks: Floats) -> None:
@@ -68,20 +68,14 @@ class Engine:
         if not isinstance(signals, Signals):
             raise SignalError(f"a strategy's signals() must return Signals, not {type(signals).__name__}")
         wanted = signals.normalised(len(self.bars))
-        given = wanted.entries, wanted.exits, wanted.short_entries, wanted.short_exits
-        masks = tuple(mask.words for mask in given)  # type: ignore[union-attr]  # normalised: every mask is a Bits
+        entries, exits, short_entries, short_exits = cast(tuple[Bits, ...], wanted[:4])  # normalised: all are Bits
+        masks = (entries.words, exits.words, short_entries.words, short_exits.words)
         numbers = self._rules_of(wanted)
         recorded = kernel.simulate(self._prices, masks, self.edges, numbers, row, blocks, trades, curve)
         return int(recorded)
 
     def _rules_of(self, signals: Signals) -> Floats:
-        key = (
-            signals.hold,
-            signals.stop_loss,
-            signals.take_profit,
-            signals.trailing_stop,
-            signals.cooldown,
-        )
+        key = signals[4:]
         found = self._rules.get(key)
         if found is None:
             if len(self._rules) >= RULES_KEPT:
@@ -167,6 +161,14 @@ def buy_and_hold(bars: Bars, execution: Execution, edges: NDArray[np.int64] | No
         update={"side": "long", "stop_loss": None, "take_profit": None, "trailing_stop": None, "hold": None}
     )
     return Engine(bars, plain, edges).backtest(Signals(entries=first))
+
+
+def _returns(close: Floats) -> Floats:
+    """The change to each close from the one before it; 0 at the first, and what a division by 0 gives."""
+    changes = np.zeros(len(close))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        changes[1:] = close[1:] / close[:-1] - 1.0
+    return _frozen(changes, np.float64)  # type: ignore[no-any-return]
 
 
 def _check_finite(bars: Bars) -> None:

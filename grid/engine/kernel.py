@@ -36,6 +36,7 @@ from grid.engine.accounts import (
     PEAK_FROM,
     REASONS,
     RECORDED,
+    RETURNS,
     RUIN,
     SIGNAL,
     SUMS,
@@ -85,7 +86,7 @@ def hold_position(a, sums, prices, close, masks, decision, direction, entry_bar,
         hit, level, why = find_stop(prices, (first, last), direction, (base, a[ENTRY_PRICE]), rules)
         if why != OPEN:
             exit_bar, price, reason = hit, level, why
-    marked = mark_held(a, sums, close, entry_bar, exit_bar, edges, blocks, rules, curve)
+    marked = mark_held(a, sums, close, prices[RETURNS], entry_bar, exit_bar, edges, blocks, rules, curve)
     if marked < exit_bar:
         exit_bar, price, reason = marked, prices[CLOSES][marked], RUIN
     if exit_bar >= n:
@@ -185,8 +186,9 @@ def _compiled(sources: int) -> Any:
     def simulate(prices, masks, edges, numbers, row, blocks, trades, curve):
         """Backtest one trial; returns the number of trades recorded.
 
-        prices: open, high, low and close, float64[n] each. masks: entries, exits, short entries and short exits,
-        uint64[words] each, little bit order, no bit beyond n; those of a side that is not traded are not read.
+        prices: open, high, low, close, and the return to each close from the one before it, float64[n] each. masks:
+        entries, exits, short entries and short exits, uint64[words] each, little bit order, no bit beyond n; those of a
+        side that is not traded are not read.
         edges: int64[S + 1] row numbers, from 0 to n. numbers: the Rules, as floats.
         Written: row float64[len(METRICS)]; blocks float64[3, S] (sum of r, sum of r^2, closed trades); trades
         float64[k, TRADE_COLUMNS], the first k trades, the open one last; curve float64[n] (or [0]), the equity.

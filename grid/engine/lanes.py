@@ -88,33 +88,74 @@ def _vectors(builder: Any, data: Any) -> list[Any]:
     return [builder.bitcast(place, VECTOR.as_pointer()) for place in places]
 
 
-def _add_bars(builder: Any, slots: list[Any], equity: tuple[Any, Any], floor: Any, masks: Any = None) -> None:
-    """Add the returns and the equity of eight bars, or of those in masks = (which are returns, which are closes)."""
-    now, last = equity
-    returns, closes = masks or (None, None)
-
-    def kept(mask: Any, value: Any, otherwise: float) -> Any:
-        return value if mask is None else builder.select(mask, value, _constant(otherwise))
-
-    r = kept(returns, builder.fsub(builder.fdiv(now, last), _constant(1.0)), 0.0)
+def _add_returns(builder: Any, slots: list[Any], r: Any, floor: Any, mask: Any = None) -> None:
+    """Add eight returns to the sums, or those of them in the mask."""
+    r = _kept(builder, mask, r, 0.0)
     r2 = builder.fmul(r, r)
-    below = kept(returns, _lesser(builder, builder.fsub(r, floor), _constant(0.0)), 0.0)
-    sums = [builder.load(slot) for slot in slots]
-    sums[0] = builder.fadd(sums[0], r)
-    sums[1] = builder.fadd(sums[1], r2)
-    sums[2] = _multiply_add(builder, r2, r, sums[2])
-    sums[3] = _multiply_add(builder, r2, r2, sums[3])
-    sums[4] = _multiply_add(builder, below, below, sums[4])
-    sums[5] = builder.fadd(sums[5], kept(closes, now, 0.0))
-    sums[6] = _greater(builder, sums[6], kept(closes, now, -INFINITY))
-    sums[7] = _lesser(builder, sums[7], kept(closes, now, INFINITY))
-    for slot, value in zip(slots, sums, strict=True):
-        builder.store(value, slot)
+    below = _kept(builder, mask, _lesser(builder, builder.fsub(r, floor), _constant(0.0)), 0.0)
+    _add(builder, slots[0], r)
+    _add(builder, slots[1], r2)
+    builder.store(_multiply_add(builder, r2, r, builder.load(slots[2])), slots[2])
+    builder.store(_multiply_add(builder, r2, r2, builder.load(slots[3])), slots[3])
+    builder.store(_multiply_add(builder, below, below, builder.load(slots[4])), slots[4])
+
+
+def _add_values(builder: Any, slots: list[Any], values: Any, mask: Any = None) -> None:
+    """Add eight values to the sum, the largest and the smallest of `slots`, or those of them in the mask."""
+    total, most, least = slots
+    _add(builder, total, _kept(builder, mask, values, 0.0))
+    builder.store(_greater(builder, builder.load(most), _kept(builder, mask, values, -INFINITY)), most)
+    builder.store(_lesser(builder, builder.load(least), _kept(builder, mask, values, INFINITY)), least)
+
+
+def _kept(builder: Any, mask: Any, value: Any, otherwise: float) -> Any:
+    return value if mask is None else builder.select(mask, value, _constant(otherwise))
+
+
+def _add(builder: Any, slot: Any, value: Any) -> None:
+    builder.store(builder.fadd(builder.load(slot), value), slot)
 
 
 def _move_in(builder: Any, before: Any, now: Any) -> Any:
     """The last lane of `before`, then the others of `now`: what each lane of `now` comes from."""
     return builder.shuffle_vector(before, now, ir.Constant(LANE_NUMBERS, list(range(LANES - 1, 2 * LANES - 1))))
+
+
+class _Lanes:
+    """What the two kinds of sums over closes have in common: their slots, the loop, and the bars beyond it."""
+
+    def __init__(self, builder: Any, sums: Any, bars: tuple[Any, Any], waits: Any) -> None:
+        self.builder = builder
+        self.start, self.stop = bars
+        self.vectors = _vectors(builder, sums)
+        self.slots = [cgutils.alloca_once_value(builder, builder.load(vector)) for vector in self.vectors]
+        self.slots += [cgutils.alloca_once_value(builder, _constant(value)) for value in (-INFINITY, INFINITY)]
+        self.rest = builder.and_(builder.sub(self.stop, self.start), ir.Constant(INDEX, LANES - 1))
+        self.whole = builder.sub(self.stop, self.rest)
+        numbers = ir.Constant(ir.VectorType(INDEX, LANES), list(range(LANES)))
+        self.held = builder.icmp_signed("<", numbers, _spread_index(builder, self.rest))
+        self.last = ir.Constant(self.held.type, [False] * (LANES - 1) + [True])
+        self.returns = builder.select(waits, builder.or_(self.held, self.last), self.held)
+        self.more = builder.or_(waits, builder.icmp_signed("!=", self.rest, ir.Constant(INDEX, 0)))
+
+    def eights(self) -> Any:
+        """A loop over the first bar of each whole vector."""
+        return cgutils.for_range_slice(self.builder, self.start, self.whole, ir.Constant(INDEX, LANES), INDEX)
+
+    def extremes(self) -> tuple[Any, Any]:
+        load = self.builder.load
+        most, least = load(self.slots[-2]), load(self.slots[-1])
+        return _folded(self.builder, most, _greater), _folded(self.builder, least, _lesser)
+
+    def write(self, wanted: Any) -> None:
+        """Write the sums down where that is wanted."""
+        with self.builder.if_then(wanted, likely=True):
+            for slot, vector in zip(self.slots, self.vectors, strict=False):
+                self.builder.store(self.builder.load(slot), vector)
+
+
+PAIR, TRIPLE, QUAD = (types.UniTuple(types.float64, count) for count in (2, 3, 4))
+BARS = types.UniTuple(types.int64, 2)
 
 
 @intrinsic
@@ -130,40 +171,78 @@ def _held_sums(typingctx: Any, close: Any, sums: Any, bars: Any, account: Any, l
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data, places = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 1))
-        start, stop = cgutils.unpack_tuple(builder, args[2])
         cash, units, equity, before = cgutils.unpack_tuple(builder, args[3])
         free, nothing = cgutils.unpack_tuple(builder, args[4])
         waits = builder.fcmp_unordered("!=", equity, before)
+        lanes = _Lanes(builder, places, tuple(cgutils.unpack_tuple(builder, args[2])), waits)
         cash, units, equity, before, floor = (_spread(builder, v) for v in (cash, units, equity, before, free))
-        vectors = _vectors(builder, places)
-        slots = [cgutils.alloca_once_value(builder, builder.load(vector)) for vector in vectors]
-        slots += [cgutils.alloca_once_value(builder, _constant(value)) for value in (-INFINITY, INFINITY)]
         latest = cgutils.alloca_once_value(builder, equity)
-        rest = builder.and_(builder.sub(stop, start), ir.Constant(INDEX, LANES - 1))
-        whole = builder.sub(stop, rest)
-        with cgutils.for_range_slice(builder, start, whole, ir.Constant(INDEX, LANES), INDEX) as (i, _):
+
+        def add(now: Any, last: Any, returns: Any = None, closes: Any = None) -> None:
+            r = builder.fsub(builder.fdiv(now, last), _constant(1.0))
+            _add_returns(builder, lanes.slots[:5], r, floor, returns)
+            _add_values(builder, lanes.slots[5:], now, closes)
+
+        with lanes.eights() as (i, _):
             now = builder.fadd(cash, builder.fmul(units, _load(builder, data, i)))
-            _add_bars(builder, slots, (now, _move_in(builder, builder.load(latest), now)), floor)
+            add(now, _move_in(builder, builder.load(latest), now))
             builder.store(now, latest)
-        numbers = ir.Constant(ir.VectorType(INDEX, LANES), list(range(LANES)))
-        held = builder.icmp_signed("<", numbers, _spread_index(builder, rest))
-        last_lane = ir.Constant(held.type, [False] * (LANES - 1) + [True])
-        returns = builder.select(waits, builder.or_(held, last_lane), held)
-        with builder.if_then(builder.or_(waits, builder.icmp_signed("!=", rest, ir.Constant(INDEX, 0)))):
-            now = builder.fadd(cash, builder.fmul(units, _load(builder, data, whole, held)))
-            last = builder.select(last_lane, before, _move_in(builder, builder.load(latest), now))
-            now = builder.select(last_lane, equity, now)
-            _add_bars(builder, slots, (now, last), floor, (returns, held))
-        most = _folded(builder, builder.load(slots[-2]), _greater)
-        least = _folded(builder, builder.load(slots[-1]), _lesser)
-        with builder.if_then(builder.fcmp_ordered(">", least, nothing), likely=True):
-            for slot, vector in zip(slots, vectors, strict=False):
-                builder.store(builder.load(slot), vector)
+        with builder.if_then(lanes.more):
+            now = builder.fadd(cash, builder.fmul(units, _load(builder, data, lanes.whole, lanes.held)))
+            last = builder.select(lanes.last, before, _move_in(builder, builder.load(latest), now))
+            add(builder.select(lanes.last, equity, now), last, lanes.returns, lanes.held)
+        most, least = lanes.extremes()
+        lanes.write(builder.fcmp_ordered(">", least, nothing))
         return context.make_tuple(builder, signature.return_type, [most, least])
 
-    pair, account_kind = types.UniTuple(types.int64, 2), types.UniTuple(types.float64, 4)
-    numbers_kind = types.UniTuple(types.float64, 2)
-    return numbers_kind(close, sums, pair, account_kind, numbers_kind), generate
+    return PAIR(close, sums, BARS, QUAD, PAIR), generate
+
+
+@intrinsic
+def _all_in_sums(typingctx: Any, rows: Any, sums: Any, bars: Any, account: Any, limits: Any) -> Any:  # noqa: ARG001 -- numba's signature
+    """The same for an account that is all in the position: its returns are those of the price, and need no division.
+
+    rows: the closes, and the return to each from the one before it. account: units, the equity before `start`, and that
+    before it. The first return is from that equity, and is said apart.
+    """
+    if not isinstance(rows, types.UniTuple):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        places = context.make_array(signature.args[1])(context, builder, args[1]).data
+        closes, changes = (
+            context.make_array(signature.args[0].dtype)(context, builder, row).data
+            for row in cgutils.unpack_tuple(builder, args[0])
+        )
+        units, equity, before = cgutils.unpack_tuple(builder, args[3])
+        free, nothing = cgutils.unpack_tuple(builder, args[4])
+        one = ir.Constant(ir.DoubleType(), 1.0)
+        waits = builder.fcmp_unordered("!=", equity, before)
+        lanes = _Lanes(builder, places, tuple(cgutils.unpack_tuple(builder, args[2])), waits)
+        entry = builder.fmul(units, builder.load(builder.gep(closes, [lanes.start])))
+        first = _spread(builder, builder.fsub(builder.fdiv(entry, equity), one))
+        waited = _spread(builder, builder.fsub(builder.fdiv(equity, before), one))
+        many, floor = _spread(builder, units), _spread(builder, free)
+        none = ir.Constant(lanes.held.type, [False] * LANES)
+        fresh = cgutils.alloca_once_value(builder, ir.Constant(none.type, [True] + [False] * (LANES - 1)))
+
+        def add(i: Any, returns: Any = None, held: Any = None) -> None:
+            r = builder.select(builder.load(fresh), first, _load(builder, changes, i, held))
+            if held is not None:
+                r = builder.select(lanes.last, waited, r)
+            _add_returns(builder, lanes.slots[:5], r, floor, returns)
+            _add_values(builder, lanes.slots[5:], builder.fmul(many, _load(builder, closes, i, held)), held)
+
+        with lanes.eights() as (i, _):
+            add(i)
+            builder.store(none, fresh)
+        with builder.if_then(lanes.more):
+            add(lanes.whole, lanes.returns, lanes.held)
+        most, least = lanes.extremes()
+        lanes.write(builder.fcmp_ordered(">", least, nothing))
+        return context.make_tuple(builder, signature.return_type, [most, least])
+
+    return PAIR(rows, sums, BARS, TRIPLE, PAIR), generate
 
 
 @intrinsic
@@ -194,6 +273,7 @@ def _scratch(typingctx: Any, size: Any) -> Any:  # noqa: ARG001 -- numba's signa
 
 
 held_sums: Any = _held_sums  # numba binds the first argument itself
+all_in_sums: Any = _all_in_sums
 scratch: Any = _scratch
 
 

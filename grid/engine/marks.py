@@ -42,19 +42,19 @@ from grid.engine.accounts import (
     TRADES_BEFORE,
     UNITS,
 )
-from grid.engine.lanes import LANES, held_sums, joined
+from grid.engine.lanes import LANES, all_in_sums, held_sums, joined
 
 NEARLY = 1.0 - 1e-12  # a fall this near to the deepest is looked at exactly
 
 
 @njit(**INLINE)
-def mark_held(a, sums, close, start, stop, edges, blocks, rules, curve):
+def mark_held(a, sums, close, returns, start, stop, edges, blocks, rules, curve):
     """Mark the closes [start, stop) in a position; returns `stop`, or the bar whose close ruined the account."""
     bar = start
     while bar < stop:
         advance_block(a, sums, bar, edges, blocks, rules)
         until = min(stop, np.int64(a[BLOCK_END]))
-        marked = mark_part(a, sums, close, bar, until, rules)
+        marked = mark_part(a, sums, close, returns, bar, until, rules)
         if curve.shape[0] > 0:
             for t in range(bar, marked):
                 curve[t] = a[CASH] + a[UNITS] * close[t]
@@ -66,13 +66,16 @@ def mark_held(a, sums, close, start, stop, edges, blocks, rules, curve):
 
 
 @njit(**INLINE)
-def mark_part(a, sums, close, start, stop, rules):
+def mark_part(a, sums, close, returns, start, stop, rules):
     """Mark closes within one block: eight at a time, but not where the account is near ruin."""
     if rules.fast_path:
         waits = a[BEFORE] != a[EQUITY]
-        account = (a[CASH], a[UNITS], a[EQUITY], a[BEFORE])
         limits = (rules.risk_free_per_bar, RUINED * rules.cash)
-        most, least = held_sums(close, sums, (start, stop), account, limits)
+        if a[CASH] == 0.0:
+            account = (a[UNITS], a[EQUITY], a[BEFORE])
+            most, least = all_in_sums((close, returns), sums, (start, stop), account, limits)
+        else:
+            most, least = held_sums(close, sums, (start, stop), (a[CASH], a[UNITS], a[EQUITY], a[BEFORE]), limits)
         if least > RUINED * rules.cash:
             a[MARKED_BARS] += stop - start + waits
             a[EQUITY] = a[BEFORE] = a[CASH] + a[UNITS] * close[np.uint64(stop - 1)]

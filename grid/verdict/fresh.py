@@ -1,7 +1,5 @@
 """A strategy on a stretch of bars with a fresh start: indicators know the bars before it, the account does not."""
 
-from dataclasses import replace
-
 from grid.engine import Backtest, Engine
 from grid.engine.execution import Execution
 from strategies import Bars, Bits, Strategy
@@ -15,8 +13,7 @@ def fresh_start(bars: Bars, strategy: Strategy, execution: Execution, start: int
     acted on: the first fill can be that of the first bar's own signal.
     """
     given = strategy.signals(bars.slice(0, stop)).normalised(stop)
-    cut = replace(
-        given,
+    cut = given._replace(
         entries=_rows(given.entries, start),
         exits=_rows(given.exits, start),
         short_entries=_rows(given.short_entries, start),
