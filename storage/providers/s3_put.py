@@ -19,6 +19,17 @@ if TYPE_CHECKING:
 
 _PLAIN = re.compile(r"[A-Za-z0-9._=/-]+")
 """Keys that every client encodes alike."""
+_HARMLESS = {
+    *("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION"),
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CREDENTIAL_EXPIRATION"),
+    *("AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"),
+    *("AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_STS_REGIONAL_ENDPOINTS"),
+    *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_EC2_METADATA_DISABLED"),
+    *("AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_CA_BUNDLE"),
+}
+"""Variables that obstore does not read, or whose meaning it is given here, which wins. Of any other it may make what
+s3fs does not: another encryption, no signature.
+"""
 _LENT_FOR = timedelta(minutes=10)
 """How long credentials are used before botocore is asked again: those that it hands out are good for as long."""
 _process: int | None = None
@@ -72,6 +83,8 @@ def quick_put(bucket: str, options: S3Options) -> QuickPut:
 def _store(bucket: str, options: S3Options) -> "S3Store | None":
     global _process
     endpoint = options.endpoint()
+    if any(name.startswith("AWS_") and name not in _HARMLESS for name in os.environ):
+        return None
     if endpoint is None or options.anonymous or not options.by_path() or _process not in (None, os.getpid()):
         return None
     import botocore.session
@@ -88,7 +101,7 @@ def _store(bucket: str, options: S3Options) -> "S3Store | None":
         endpoint=endpoint,
         region=options.of_region(),
         virtual_hosted_style_request=False,
-        config=_encryption(options.encryption()),
+        config={"aws_endpoint_url_s3": endpoint, **_encryption(options.encryption())},  # above `endpoint` for obstore
         client_options={"allow_http": plain, "connect_timeout": "5s", "timeout": "30s"},
         retry_config={"max_retries": 0},
         credential_provider=_lent(credentials),

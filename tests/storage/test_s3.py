@@ -344,6 +344,49 @@ def test_the_quick_way_is_for_endpoints_with_plain_credentials(monkeypatch, tmp_
         assert s3_put.quick_put("bucket", here).store is None
 
 
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"])
+def test_what_is_put_lands_where_the_endpoint_says(provider, proxy, s3, monkeypatch, name):
+    """Not where a variable says that obstore reads by itself."""
+    with fault_proxy(s3.url) as elsewhere:
+        monkeypatch.setenv(name, elsewhere.url)
+        provider.write("a", b"1")
+        assert provider.create("b", b"2")
+        assert elsewhere.seen == []
+    assert proxy.verbs()["PUT"] == 2
+    assert s3_calls.connection_for(provider.bucket, provider.options)._quick.store is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AWS_SKIP_SIGNATURE", "true"),
+        ("AWS_SERVER_SIDE_ENCRYPTION", "AES256"),
+        ("AWS_CONDITIONAL_PUT", "disabled"),
+        ("AWS_UNSIGNED_PAYLOAD", "true"),
+        ("AWS_VIRTUAL_HOSTED_STYLE_REQUEST", "true"),
+    ],
+)
+def test_what_obstore_alone_would_read_changes_nothing(provider, proxy, monkeypatch, name, value):
+    provider.write("before", b"1")
+    monkeypatch.setenv(name, value)
+    proxy.headers.clear()
+    assert provider.create("a", b"2")
+    assert provider.read("a") == b"2"
+    headers = proxy.headers[0]
+    assert "s3/aws4_request" in headers["authorization"]
+    assert "x-amz-server-side-encryption" not in headers
+    assert headers["x-amz-content-sha256"] == sha256_of(b"2")
+
+
+@pytest.mark.usefixtures("s3")
+def test_credentials_and_an_authority_do_not_bar_the_quick_way(monkeypatch):
+    """An authority matters to TLS alone."""
+    monkeypatch.setattr(s3_put, "_process", None)
+    for name in ("AWS_CA_BUNDLE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "x")
+    assert s3_put.quick_put("bucket", S3Options("http://127.0.0.1:1")).store is not None
+
+
 def test_a_fork_writes_too(provider):
     """The threads of obstore do not survive it."""
     provider.write("before", b"1")
