@@ -184,8 +184,8 @@ def check_dashboard(address: str) -> None:
     except urllib.error.HTTPError as error:
         with error:
             raise BadInput(_refusal(address, error.code, token is not None)) from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+    except (OSError, ValueError) as error:  # the text of the latter may repeat the header with the token
+        reason = getattr(error, "reason", error) if isinstance(error, OSError) else type(error).__name__
         raise BadInput(
             f"{address} cannot be reached ({reason}): give the address of the cluster's Dashboard, http://HOST:8265."
         ) from error

@@ -35,9 +35,11 @@ def answering(code: int, content: bytes, heard: list[str | None], elsewhere: str
     with http.server.HTTPServer(("127.0.0.1", 0), Answer) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.fixture(autouse=True)
@@ -171,6 +173,34 @@ def test_a_token_file_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         file.write_bytes(content)
     with pytest.raises(BadInput, match=f"the token file {file} .*{told}"):
         auth.use_token(file)
+
+
+def test_blanks_around_a_token_are_no_part_of_it(monkeypatch: pytest.MonkeyPatch):
+    """`export RAY_AUTH_TOKEN="$(cat token; echo)"`, or an entry in a secret that ends in a new line."""
+    monkeypatch.setattr(auth.os, "environ", environ := {"RAY_AUTH_TOKEN": " abc\r\n"})
+    heard: list[str | None] = []
+    with answering(200, b'{"ray_version": "2.60.0"}', heard) as address:
+        check_dashboard(address)
+    assert heard == ["Bearer abc"]
+    auth.use_token()
+    assert environ["RAY_AUTH_TOKEN"] == "abc"
+
+
+@pytest.mark.parametrize("token", ["SECRET\nSECRET", "SECRET SECRET", "SECRET\x00", "SECRET\u20ac", "SECRET\x7f"])
+def test_a_token_that_is_none_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str):
+    monkeypatch.setattr(auth.os, "environ", {"RAY_AUTH_TOKEN": token})
+    (tmp_path / "token").write_text(token, "utf-8")
+    for ask in (lambda: check_dashboard("http://127.0.0.1:1"), lambda: auth.use_token(tmp_path / "token")):
+        with pytest.raises(BadInput, match=r"(RAY_AUTH_TOKEN|token) holds no token: one is a single word") as raised:
+            ask()
+        assert "SECRET" not in str(raised.value)
+
+
+def test_an_error_that_may_repeat_the_token_is_not_repeated(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("grid.jobs.the_token", lambda: "SECRET\n")
+    with answering(200, b"", []) as address, pytest.raises(BadInput, match="cannot be reached") as raised:
+        check_dashboard(address)
+    assert "SECRET" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
