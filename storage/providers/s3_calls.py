@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -18,6 +19,7 @@ DEADLINE_S = 90.0
 LONGEST_PAUSE_S = 10.0
 UNHEARD_ATTEMPTS = 4
 """Of a store that has never answered this process: its address is more likely wrong than the network."""
+MOST_DAMAGED = 3  # answers that are not what was stored: on the way that heals, and at rest it does not
 MOST_MISSED = 3
 _PASSING = {
     "SlowDown",
@@ -124,15 +126,19 @@ class Connection:
         self._answered = False
 
     def put(self, call: Call, uri: str) -> bool:
-        """Store an object: once by the quick way, and where that does not succeed, as `run` does.
+        """Store an object: once by the quick way, which is the first attempt, and for the rest as `run` does.
 
         False where one is there that was not to be overwritten. Raises `Refused`.
         """
+        began, tried = time.monotonic(), 0
         try:
             if self._put_quickly(call):
                 self._answered = True
                 return True
-            self.run(call, uri)
+        except NotStored:
+            tried = 1
+        try:
+            self.run(call, uri, tried, began)
         except Refused as refusal:
             if refusal.status != 412:
                 raise
@@ -140,26 +146,25 @@ class Connection:
         return True
 
     def _put_quickly(self, call: Call) -> bool:
-        """Not after it failed several times running: something may be in the way that only s3fs knows."""
+        """Raises `NotStored`; after several times running it is left, as only s3fs may know what is in the way."""
         if self._quick is None:
             self._quick = quick_put(self._bucket, self._options)
         try:
             stored = self._quick(call.arguments)
         except NotStored:
-            _count_retry()
             self._missed += 1
-            if self._missed == MOST_MISSED:
+            if self._missed >= MOST_MISSED:
                 self._quick = QuickPut(None)
-            return False
+            raise
         self._missed = 0
         return stored
 
-    def run(self, call: Call, uri: str) -> Answer:
+    def run(self, call: Call, uri: str, attempts: int = 0, began: float | None = None) -> Answer:
         """Send until it succeeds, is refused for good, or time or attempts run out. Raises `Refused`.
 
-        uri: of the store that asks, for messages.
+        uri: of the store that asks, for messages. attempts: made before, since `began`.
         """
-        attempts = 0
+        until, damaged = (time.monotonic() if began is None else began) + DEADLINE_S, 0
 
         def once() -> Answer:
             nonlocal attempts
@@ -168,8 +173,14 @@ class Connection:
                 _count_retry()
             return self._once(call)
 
+        def is_enough(state: RetryCallState) -> bool:
+            nonlocal damaged
+            damaged += state.outcome is not None and isinstance(state.outcome.exception(), Damaged)
+            most = ATTEMPTS if self._answered else UNHEARD_ATTEMPTS
+            return attempts >= most or damaged >= MOST_DAMAGED or time.monotonic() >= until
+
         retrying = Retrying(
-            stop=self._is_enough,
+            stop=is_enough,
             wait=wait_random_exponential(multiplier=0.2, max=LONGEST_PAUSE_S),
             retry=retry_if_exception(_passes),
             reraise=True,
@@ -181,10 +192,6 @@ class Connection:
                 raise
             where = uri if self._options.endpoint_url else f"{uri} ({self._options.place()})"
             raise Refused(call, where, attempts, error) from error
-
-    def _is_enough(self, state: RetryCallState) -> bool:
-        most = ATTEMPTS if self._answered else UNHEARD_ATTEMPTS
-        return state.attempt_number >= most or (state.seconds_since_start or 0.0) >= DEADLINE_S
 
     def _once(self, call: Call) -> Answer:
         from fsspec.asyn import sync
