@@ -67,13 +67,16 @@ class CachedProvider:
         """See `StorageProvider.fetch`: past the cache."""
         return self.inner.fetch(path)
 
-    def derived(self, path: str, tag: ObjectTag, make: Callable[[bytes], bytes]) -> tuple[pa.Buffer, bool]:
+    def derived(
+        self, path: str, tag: ObjectTag, make: Callable[[bytes], bytes], version: str = ""
+    ) -> tuple[pa.Buffer, bool]:
         """What `make` makes of the content that has this tag, mapped from the node's disk; and whether it was there.
 
         Asks the store for nothing but the content, once. The sha256 of what was made is kept with it, and is checked
-        by each process before it uses a file for the first time. There is one `make` for all objects of a store.
+        by each process before it uses a file for the first time. There is one `make` of a version for all objects of a
+        store; what another version made is not used.
         """
-        file = self._file(path, tag, "derived")
+        file = self._file(path, tag, f"derived {version}")
         found = _sealed(file)
         if found is not None:
             return found, True

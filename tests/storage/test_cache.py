@@ -255,6 +255,18 @@ def test_bars_are_kept_checked_and_decoded_and_read_with_one_listing(inner, tmp_
     assert store.served == {"store": size, "cache": 3 * size}
 
 
+def test_bars_of_another_decoder_are_decoded_again(inner, tmp_path, monkeypatch):
+    """An upgrade may check more, or lay Arrow's columns out otherwise."""
+    store = OhlcvStore(cache_of(inner, tmp_path, limit=1 << 20))
+    store.write(bars("2020-01-01", 3), "XNYS", "no")
+    store.read(DatasetKey("AAPL", "1D"))
+    inner.calls.clear()
+    monkeypatch.setattr("storage.ohlcv.decoder", lambda: "another")
+    store.read(DatasetKey("AAPL", "1D"))
+    store.read(DatasetKey("AAPL", "1D"))
+    assert inner.calls["GET"] == 1
+
+
 def test_broken_bars_are_not_kept(inner, tmp_path):
     store = OhlcvStore(cache_of(inner, tmp_path, limit=1 << 20))
     inner.write("AAPL/1D/2020.parquet", to_parquet(changed(bars("2020-01-01", 3), 2, {"low": 101.8})))
