@@ -95,7 +95,11 @@ class Kept(logging.Handler):
             text = self._text = _shortened(self._text)
             self._unstored = False
             self.release()
-            self._folder.write_log(text.encode())
+            try:
+                self._folder.write_log(text.encode())
+            except StorageError:
+                self._unstored = True
+                raise
 
 
 @contextmanager
