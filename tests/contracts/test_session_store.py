@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from storage.errors import StorageError
-from storage.providers import LocalProvider, MemoryProvider, S3Options, S3Provider, StorageProvider
+from storage.providers import LocalProvider, MemoryProvider, NfsProvider, S3Options, S3Provider, StorageProvider
 from storage.pruning import prune
 from storage.sessions import CommitRecord, Part, SessionFolder, SessionStore
 
@@ -114,6 +114,12 @@ def test_in_memory() -> None:
 def test_in_a_folder() -> None:
     with tempfile.TemporaryDirectory() as folder:
         holds(lambda: LocalProvider(Path(folder) / str(next(NAMES))), 10)
+
+
+def test_on_nfs() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "export-7").touch()
+        holds(lambda: NfsProvider(Path(folder) / str(next(NAMES)), Path(folder), "export-7"), 10)
 
 
 @pytest.mark.s3
