@@ -128,7 +128,7 @@ def test_a_session_that_was_interrupted_is_resumed(sweep, local_rows):
         pytest.param(Fault("reset", p=0.1), marks=pytest.mark.slow),
         Fault("reset_after", p=0.1),
         pytest.param(Fault("truncate", "GET", length=100, p=0.2), marks=pytest.mark.slow),
-        Fault("flip", "GET", path=r"/(bars|trials|commits)/", length=60, p=0.2),
+        Fault("flip", "GET", path=r"/(bars|trials|commits)/", length=60, times=2),
     ],
     ids=["status", "reset", "reset_after", "truncate", "flip"],
 )

@@ -183,7 +183,7 @@ def test_blanks_around_a_token_are_no_part_of_it(monkeypatch: pytest.MonkeyPatch
         check_dashboard(address)
     assert heard == ["Bearer abc"]
     auth.use_token()
-    assert environ["RAY_AUTH_TOKEN"] == "abc"
+    assert environ == {"RAY_AUTH_TOKEN": "abc", "RAY_AUTH_MODE": "token"}
 
 
 @pytest.mark.parametrize("token", ["SECRET\nSECRET", "SECRET SECRET", "SECRET\x00", "SECRET\u20ac", "SECRET\x7f"])
