@@ -24,6 +24,7 @@ from tests.e2e.cluster import PATIENCE_S, Cluster, free_port
 from tests.e2e.desk import Outcome
 from tests.e2e.sweeps import small
 from tests.rows import digest
+from tests.sampled import check_sample
 from tests.services.prometheus import asked, prometheus, value_of
 from tests.services.seaweed import SECRET, Seaweed
 
@@ -296,6 +297,7 @@ def test_stopped_and_sent_again_it_has_the_rows_of_one_process(
     alone = run({**small(tmp_path), **{name: sweep[name] for name in ("strategy", "space")}}, "serial")
     assert session.metadata["fingerprint"] == alone.metadata["fingerprint"]
     assert digest(session.trials()) == digest(alone.trials())
+    assert check_sample(session) > 0
 
 
 def json_lines_of_workers(cluster: Cluster) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from storage.errors import StorageError
 from storage.providers import provider_for, s3_calls
 from storage.sessions import SessionStore
 from tests.e2e.sweeps import DATA, small
+from tests.sampled import check_sample
 from tests.services.fault_proxy import Fault, fault_proxy
 from tests.services.seaweed import NO_LIST, NO_READ, READER, SECRET
 
@@ -106,6 +107,7 @@ def test_what_a_sweep_and_its_readers_ask_for(sweep, proxy):
         assert commands(*(session.id if word == "ID" else word for word in words), "--store", store)
         assert proxy.verbs() == calls
     assert proxy.verbs("bars") == {"LIST": 3}
+    assert check_sample(session) == 10
 
 
 def test_a_session_that_was_interrupted_is_resumed(sweep, local_rows):
@@ -117,6 +119,7 @@ def test_a_session_that_was_interrupted_is_resumed(sweep, local_rows):
     resumed = grid.resume(grid.Session.open(stopped.id, sweep["results"]["store"]), executor="serial")
     assert resumed.status == "done"
     assert resumed.trials().equals(local_rows)
+    assert check_sample(resumed) == 4
     (listed,) = commands("ls", "--store", sweep["results"]["store"])
     assert (listed["status"], listed["datasets"]) == ("done", 2)
 
@@ -143,6 +146,7 @@ def test_on_a_bad_day_the_rows_are_the_same_and_each_is_there_once(sweep, proxy,
     assert len(proxy.seen) - failed < 120  # no more than on a good day: each fault is one more request
     assert (telemetry.prometheus.value("grid_storage_retries_total") or 0) <= failed
     proxy.faults = []
+    assert check_sample(session) == 4
     log = list(session.folder.commits())
     ranges = sorted(r for record in log for part in record.parts for r in part.ranges)
     assert all(a[1] <= b[0] for a, b in pairwise(ranges))
