@@ -10,19 +10,10 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 
+from storage import parquet
 from storage.errors import BadData, NotFound, StorageError
 from storage.gaps import Gap, GapReport, find_gaps
-from storage.parquet import (
-    FileFacts,
-    decode,
-    decoder,
-    facts_of,
-    of_arrow,
-    read_facts,
-    read_stated,
-    to_arrow,
-    to_parquet,
-)
+from storage.parquet import FileFacts, decode, facts_of, of_arrow, read_facts, read_stated, to_arrow, to_parquet
 from storage.providers import CachedProvider, ObjectTag, StorageProvider
 from storage.schema import NS, OHLCV_SCHEMA, Problem, check_table, fingerprint, problems, timestamps, years_of
 from storage.timeframes import calendar_of, folder_of, nearest, seconds_of, symbol_of
@@ -265,7 +256,7 @@ class OhlcvStore:
             self.served[STORE] += file.tag.size
             return self._checked(key, file, self.provider.read(file.path))
         content, was_there = self.provider.derived(
-            file.path, file.tag, lambda data: to_arrow(self._checked(key, file, data)), decoder()
+            file.path, file.tag, lambda data: to_arrow(self._checked(key, file, data)), parquet.decoder()
         )
         self.served[CACHE if was_there else STORE] += file.tag.size
         return of_arrow(content)

@@ -261,7 +261,7 @@ def test_bars_of_another_decoder_are_decoded_again(inner, tmp_path, monkeypatch)
     store.write(bars("2020-01-01", 3), "XNYS", "no")
     store.read(DatasetKey("AAPL", "1D"))
     inner.calls.clear()
-    monkeypatch.setattr("storage.ohlcv.decoder", lambda: "another")
+    monkeypatch.setattr("storage.parquet.decoder", lambda: "another")
     store.read(DatasetKey("AAPL", "1D"))
     store.read(DatasetKey("AAPL", "1D"))
     assert inner.calls["GET"] == 1
