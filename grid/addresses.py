@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+from urllib.parse import urlsplit
 
 from grid.errors import BadInput
 
@@ -33,20 +34,42 @@ def explained(address: str) -> str:
 
 def jobs_address(address: str) -> str:
     """`address` if it can be one for jobs, http://HOST:PORT. Raises BadInput."""
+    refuse_secrets(address)
     refuse_client(address, "--address")
-    if not re.fullmatch(r"https?://[^/\s]+(/\S*)?", address):
-        host = address.split(":")[0] or "HOST"
-        host = "HOST" if host == "auto" else host
+    if not _is_web(address):
+        host = re.split("[:/]", re.sub(r"^\w*:?/*", "", address) if "//" in address else address)[0]
+        host = host if host not in ("", "auto") else "HOST"
         raise BadInput(
             f"--address {address!r} is none for jobs: write http://{host}:8265, the address of the cluster's Dashboard."
         )
     return address.rstrip("/")
 
 
+def _is_web(address: str) -> bool:
+    """Whether it is http or https, a host, a port that can be one, and perhaps a path."""
+    if not re.fullmatch(r"https?://\S+", address):
+        return False
+    try:
+        parts = urlsplit(address)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:  # of a port that is none
+        return False
+
+
+def refuse_secrets(address: str) -> None:
+    """Raises BadInput, without repeating it, for an address that holds more than scheme, host, port and path."""
+    if re.search(r"[@?#]", address):
+        raise BadInput(
+            "the cluster's address holds more than http://HOST:8265 or HOST:6379 (one of @, ? and #), and may hold a "
+            "secret: a token goes into a file, --token-file, or into RAY_AUTH_TOKEN."
+        )
+
+
 def check_cluster(address: str) -> None:
     """Raises BadInput when nobody listens at host:port, or not Ray, sooner and in fewer words than Ray does."""
     if address in ("auto", "local"):
         return
+    refuse_secrets(address)
     host, colon, port = address.rpartition(":")
     if not colon or not port.isdigit():
         raise BadInput(

@@ -5,6 +5,8 @@ there, and sending it after that one has ended makes another job, which resumes 
 """
 
 import contextlib
+import hashlib
+import http.client
 import logging
 import time
 import urllib.error
@@ -33,13 +35,16 @@ STOP_WAIT_S = 60
 """How long a driver that was asked to stop may finish and commit what is in flight."""
 DRIVER_CPUS = 1
 STOPPED, NO_CODE = 130, 2
-_SESSION = "session_id"
+_SESSION, _SWEEP = "session_id", "sweep_sha256"
 _TALKATIVE = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One Ray job of a session. exit_code: the driver's own, None while it runs or when it never ran."""
+    """One Ray job of a session.
+
+    exit_code: the driver's own, None while it runs or when it never ran. sweep: sha256 of the files it took along.
+    """
 
     job_id: str
     session_id: str
@@ -47,6 +52,7 @@ class Job:
     exit_code: int | None
     message: str
     started: float | None
+    sweep: str | None = None
 
     @property
     def over(self) -> bool:
@@ -71,20 +77,32 @@ class Jobs:
         self._client = self._asked(lambda: _client(address))
 
     def send(self, session_id: str, folder: Path, options: list[str]) -> Job:
-        """Run the packed sweep in `folder` as that session; the job that does so already, if there is one."""
-        before = self._of(session_id)
+        """Run the packed sweep in `folder` as that session; the job that does so already, if there is one.
+
+        Raises BadInput where the session's job is running another sweep.
+        """
+        before, sweep = self._of(session_id), _digest(folder)
         if alive := [job for job in before if not job.over]:
-            return alive[-1]
+            return self._same(alive[-1], sweep)
         job_id = session_id if not before else f"{session_id}.{len(before) + 1}"
         try:
-            self._submit(job_id, session_id, folder, options)
+            self._submit(job_id, {_SESSION: session_id, _SWEEP: sweep, "sent_by": "backtest-grid"}, folder, options)
         except BadInput:
             if alive := [job for job in self._of(session_id) if not job.over]:
-                return alive[-1]  # the answer was lost on its way, or somebody else was faster
+                return self._same(alive[-1], sweep)  # the answer was lost on its way, or somebody else was faster
             raise
         return self.find(job_id)
 
-    def _submit(self, job_id: str, session_id: str, folder: Path, options: list[str]) -> None:
+    def _same(self, job: Job, sweep: str) -> Job:
+        if job.sweep != sweep:
+            raise BadInput(
+                f"job {job.job_id} is running session {job.session_id} with another sweep or another strategy: end it "
+                f"with `grid stop {job.job_id} --address {self._address}`, or send this one under another --session-id."
+            )
+        return job
+
+    def _submit(self, job_id: str, metadata: dict[str, str], folder: Path, options: list[str]) -> None:
+        session_id = metadata[_SESSION]
         python = ["python", "-m", "grid", "run", SWEEP_FILE, "--session-id", session_id, "--address", "auto"]
         variables = {
             JOB_VARIABLE: job_id,
@@ -96,7 +114,7 @@ class Jobs:
                 entrypoint=" ".join(["exec", *python, *options]),
                 submission_id=job_id,
                 runtime_env={"working_dir": str(folder), "env_vars": variables},
-                metadata={_SESSION: session_id, "sent_by": "backtest-grid"},
+                metadata=metadata,
                 entrypoint_num_cpus=DRIVER_CPUS,
             )
         )
@@ -184,6 +202,11 @@ def check_dashboard(address: str) -> None:
     except urllib.error.HTTPError as error:
         with error:
             raise BadInput(_refusal(address, error.code, token is not None)) from error
+    except http.client.HTTPException as error:
+        raise BadInput(
+            f"{address} is no Ray Dashboard (it does not speak HTTP): its port is 8265 unless the cluster says "
+            "otherwise, and 6379 is that of `grid run --address HOST:6379`."
+        ) from error
     except (OSError, ValueError) as error:  # the text of the latter may repeat the header with the token
         reason = getattr(error, "reason", error) if isinstance(error, OSError) else type(error).__name__
         raise BadInput(
@@ -226,4 +249,14 @@ def _job(details: JobDetails) -> Job:
         exit_code=details.driver_exit_code,
         message=" ".join((details.message or "").split()),
         started=None if details.start_time is None else details.start_time / 1000,
+        sweep=(details.metadata or {}).get(_SWEEP),
     )
+
+
+def _digest(folder: Path) -> str:
+    """sha256 of the files below a folder, and of their names."""
+    found = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        found.update(f"{path.relative_to(folder)} {len(content)}\n".encode() + content)
+    return found.hexdigest()

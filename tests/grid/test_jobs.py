@@ -3,7 +3,7 @@
 import http.server
 import socketserver
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -138,10 +138,29 @@ def test_a_cluster_of_the_environment_is_of_the_right_kind_too(monkeypatch: pyte
         check_entrance("auto")
 
 
-@pytest.mark.parametrize("address", ["head:8265", "head", "auto", "", "ftp://head"])
+@pytest.mark.parametrize("address", ["head:8265", "ftp://head", "http://head:port", "http://head:70000"])
 def test_an_address_that_is_none_for_jobs(address: str):
-    with pytest.raises(BadInput, match=r"write http://(head|HOST|ftp):8265"):
+    with pytest.raises(BadInput, match="write http://head:8265"):
         jobs_address(address)
+
+
+@pytest.mark.parametrize("address", ["auto", "", "http://", "http://:8265"])
+def test_an_address_without_a_host(address: str):
+    with pytest.raises(BadInput, match="write http://HOST:8265"):
+        jobs_address(address)
+
+
+@pytest.mark.parametrize("address", ["http://u:SECRET@head:8265", "http://head:8265/?token=SECRET", "u:SECRET@head:1"])
+@pytest.mark.parametrize("take", [jobs_address, check_cluster])
+def test_a_secret_in_an_address_is_refused_and_not_repeated(take: Callable[[str], object], address: str):
+    with pytest.raises(BadInput, match="--token-file") as told:
+        take(address)
+    assert "SECRET" not in str(told.value)
+
+
+def test_a_port_that_does_not_speak_http_is_told():
+    with greeting() as address, pytest.raises(BadInput, match=r"does not speak HTTP.*8265.*6379"):
+        check_dashboard(f"http://{address}")
 
 
 def test_an_address_of_jobs_is_none_of_a_cluster():
@@ -254,6 +273,16 @@ def test_a_job_whose_answer_was_lost_is_found(tmp_path: Path, monkeypatch: pytes
         cluster.jobs[0].status = "STOPPED"
         cluster.answers = [None]
         assert jobs.send("s1", tmp_path, []).job_id == "s1.2"
+
+
+def test_a_session_that_runs_another_sweep_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with jobs_of(Forgetful([None], takes_in=True), monkeypatch) as jobs:
+        (tmp_path / "sweep.json").write_text("{}")
+        first = jobs.send("s1", tmp_path, [])
+        assert jobs.send("s1", tmp_path, []) == first
+        (tmp_path / "sweep.json").write_text('{"fee": 1}')
+        with pytest.raises(BadInput, match=r"job s1 is running session s1 with another sweep.*grid stop s1"):
+            jobs.send("s1", tmp_path, [])
 
 
 def test_a_job_that_was_not_taken_in_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
