@@ -80,9 +80,9 @@ class Worker:
         return self._kept[1]
 
 
-@ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=0)
+@ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
 class AggregatorActor(Aggregator):
-    """The aggregator in a process of its own; when it dies, its successor reads the commit log and goes on."""
+    """The aggregator in a process of its own; when it dies, the driver starts another one."""
 
     def __init__(self, store: str, session_id: str, objective: Objective, keep: int) -> None:
         super().__init__(SessionFolder(provider_for(store), session_id), objective, keep)

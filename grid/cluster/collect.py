@@ -7,7 +7,6 @@ from typing import Any
 
 import ray
 from ray.exceptions import (
-    ActorDiedError,
     GetTimeoutError,
     NodeDiedError,
     ObjectLostError,
@@ -28,6 +27,7 @@ log = logging.getLogger(__name__)
 
 MOST_UNCOMMITTED = 64
 MOST_AGGREGATORS = 5
+"""Aggregators that are lost or silent one after the other, nothing committed between, before the sweep is paused."""
 WAIT_S = 0.2
 ANSWER_S = 900.0
 """An aggregator that has not answered for so long is replaced. One that is well answers within a commit, most often a
@@ -66,7 +66,7 @@ class Collector:
         self._work, self._watch = work, watch
         self._resolved = work.resolved
         self._outbox = Outbox()
-        self._orphaned = 0
+        self._losses = 0  # of aggregators, since anything was committed
         self._heard = 0.0
         self._flush: tuple[Any, float] | None = None  # the answer to a flush that is awaited, and since when
         self._aggregator = self._start()
@@ -80,6 +80,11 @@ class Collector:
     def full(self) -> bool:
         """So many are not committed that no more should be made."""
         return self.count >= MOST_UNCOMMITTED
+
+    @property
+    def bereft(self) -> bool:
+        """Whether a second aggregator was lost before anything was committed: who is to stop does not wait for more."""
+        return self._losses > 1
 
     def take(self, unit: WorkUnit, batch: Any) -> None:
         """Take charge of the batch (a reference) of a unit."""
@@ -129,13 +134,12 @@ class Collector:
         self._flush = None
         receipt = self._receive(answer)
         if receipt is not None:
-            self._outbox.heard(receipt)
+            self._took_in(receipt)
 
     def _start_over(self) -> list[WorkUnit]:
         """No answer for too long: the aggregator hangs, or waits for a batch on a node that is cut off. Both go."""
         log.warning("the aggregator does not answer; another one takes its place")
-        ray.kill(self._aggregator)
-        self._aggregator, self._flush = self._start(), None
+        self._replace(f"it has not answered for {ANSWER_S:.0f} s")
         return self._outbox.give_up()
 
     def _read_receipt(self, parcel: Parcel) -> WorkUnit | None:
@@ -147,31 +151,46 @@ class Collector:
         except ObjectLostError:
             return self._outbox.batch_lost(parcel)
         if receipt is not None:
-            self._outbox.answered(parcel, receipt)
+            self._took_in(receipt, parcel)
         return None
 
-    def _receive(self, answer: Any) -> Receipt | None:
-        """Read the aggregator's answer; None when it was lost."""
+    def _took_in(self, receipt: Receipt, parcel: Parcel | None = None) -> None:
+        """A receipt came, as the answer to a parcel or to a flush."""
+        before = self.count
+        if parcel is None:
+            self._outbox.heard(receipt)
+        else:
+            self._outbox.answered(parcel, receipt)
+        if self.count < before:
+            self._losses = 0
+        self._work.observer.receipt(receipt)
+        self._watch.progress(receipt.progress)
+
+    def _receive(self, answer: Any) -> Any:
+        """The aggregator's answer; None when it was lost, and replaced."""
         try:
-            receipt: Receipt = ray.get(answer, timeout=ANSWER_S)
+            received = ray.get(answer, timeout=ANSWER_S)
         except RayTaskError as error:
             raise cause_of(error) from None
         except (*GONE, GetTimeoutError) as error:
             log.warning("the aggregator was lost (%s); its successor reads the commit log", type(error).__name__)
             self._outbox.aggregator_lost()
-            self._flush = None
-            if isinstance(error, ActorDiedError):
-                self._restart_aggregator(error)
+            self._replace(last_line(error))
             time.sleep(WAIT_S)
             return None
-        self._orphaned, self._heard = 0, time.monotonic()
-        self._work.observer.receipt(receipt)
-        self._watch.progress(receipt.progress)
-        return receipt
+        self._heard = time.monotonic()
+        return received
 
-    def _restart_aggregator(self, error: Exception) -> None:
-        """Ray restarts one that was killed; one that could not even begin is ours to replace, not for ever."""
-        self._orphaned += 1
-        if self._orphaned > MOST_AGGREGATORS:
-            raise StorageError(f"the aggregator cannot start: {last_line(error)}") from error
-        self._aggregator = self._start()
+    def _replace(self, reason: str) -> None:
+        """Another aggregator in the place of one that is lost or silent.
+
+        Raises StorageError when none of several has committed anything: the sweep pauses, resumable.
+        """
+        self._losses += 1
+        if self._losses >= MOST_AGGREGATORS:
+            raise StorageError(
+                f"the aggregator was lost {self._losses} times, and nothing was committed between: {reason}. "
+                "The driver's node needs memory for it, and reach of the store."
+            )
+        ray.kill(self._aggregator)
+        self._aggregator, self._flush = self._start(), None

@@ -93,6 +93,9 @@ class Driver:
             self._collector.close()
 
     def _all_done(self) -> bool:
+        if self._watch.stopping() and self._collector.bereft:
+            log.warning("the aggregator is lost again and again: %d units stay uncommitted", self._collector.count)
+            return True
         if self._collector.count or self._attempts:
             return False
         return self._watch.stopping() or (self._dispatcher.empty() and not self._next_span())

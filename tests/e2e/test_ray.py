@@ -2,7 +2,9 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from grid.aggregate import Progress
 from grid.cluster import NAMESPACE
 from grid.session import Session
 from grid.sweep import Watch, resume, run
+from storage.errors import StorageError
 from tests.e2e.sweeps import AGGREGATOR, WORKER, actors, small
 from tests.rows import digest
 
@@ -92,3 +95,26 @@ def test_stopping_commits_what_was_begun_and_resume_does_the_rest(tmp_path: Path
     assert stopped.status == "interrupted"
     assert 100 <= stopped.ledger.done.total() < 380
     assert digest(resume(stopped, "ray").trials()) == digest(slow_undisturbed.trials())
+
+
+def test_an_aggregator_killed_again_and_again_pauses_the_sweep(tmp_path: Path, slow_undisturbed: Session) -> None:
+    """Killed as soon as it is there, each time: it ends with the reason, and is resumed."""
+    over = threading.Event()
+
+    def kill() -> None:
+        while not over.wait(0.05):
+            for pid in actors(AGGREGATOR):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(StorageError, match=r"the aggregator was lost 5 times, and nothing was committed between"):
+            run(slow(tmp_path), "ray", unit_size=5)
+    finally:
+        over.set()
+        killer.join()
+    paused = Session.open("latest", str(tmp_path))
+    assert paused.status == "interrupted"
+    assert digest(resume(paused, "ray").trials()) == digest(slow_undisturbed.trials())

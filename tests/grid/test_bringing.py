@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import ActorUnavailableError
 
 from grid.aggregate import FLUSH_AFTER_S, Progress, Receipt
 from grid.cluster import bars, collect
@@ -115,14 +116,20 @@ class Ready(Made):
         return ([], references) if self.unanswered else (references, [])
 
 
-def test_what_waits_is_committed_after_a_second_and_not_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, aggregator = Ready(), Aggregating()
+def collecting(made: Made, aggregators: list[Aggregating], monkeypatch: pytest.MonkeyPatch) -> collect.Collector:
+    """A collector that starts these one after the other."""
     monkeypatch.setattr(collect, "ray", made)
     monkeypatch.setattr(collect, "time", made)
-    monkeypatch.setattr(collect.Collector, "_start", lambda _: aggregator)
-    quiet = SimpleNamespace(receipt=lambda _: None, progress=lambda _: None)
+    left = iter(aggregators)
+    monkeypatch.setattr(collect.Collector, "_start", lambda _: next(left))
+    quiet: Any = SimpleNamespace(receipt=lambda _: None, progress=lambda _: None)
     work: Any = SimpleNamespace(resolved=None, observer=quiet)
-    collector = collect.Collector(work, quiet)  # type: ignore[arg-type]
+    return collect.Collector(work, quiet)
+
+
+def test_what_waits_is_committed_after_a_second_and_not_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, aggregator = Ready(), Aggregating()
+    collector = collecting(made, [aggregator], monkeypatch)
     for step in range(100):  # a batch each tenth of a second, which the aggregator only keeps
         collector.take(WorkUnit(0, step, step + 1), object())
         for _ in range(3):
@@ -142,3 +149,65 @@ def test_what_waits_is_committed_after_a_second_and_not_more_often(monkeypatch: 
     before = aggregator.flush.calls
     collector.settle(idle=True)
     assert aggregator.flush.calls == before, "nothing waits"
+
+
+class Mortal(Aggregating):
+    """Commits so many times, and is killed when it should the next time; Ray says that it may come back."""
+
+    def __init__(self, commits: int) -> None:
+        super().__init__()
+        self.commits = commits
+        self.flush = Remote(lambda: self._last_flush)
+
+    def _last_flush(self) -> Receipt:
+        self.commits -= 1
+        if self.commits < 0:
+            raise ActorUnavailableError("killed", None)
+        return self._flush()
+
+
+class Raising(Ready):
+    """An answer may be an error, which `get` raises."""
+
+    def get(self, reference: Any, **_: object) -> Any:
+        return reference() if callable(reference) else reference
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def commit_one(collector: collect.Collector) -> None:
+    collector.take(WorkUnit(0, 0, 1), object())
+    while collector.count:
+        collector.settle(idle=True)
+
+
+def test_aggregators_that_are_killed_one_after_the_other_pause_the_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answers to batches, and none commits one."""
+    made = Raising()
+    collector = collecting(made, [Mortal(0) for _ in range(100)], monkeypatch)
+    with pytest.raises(StorageError, match="the aggregator was lost 5 times, and nothing was committed between"):
+        commit_one(collector)
+    assert made.killed == collect.MOST_AGGREGATORS - 1
+
+
+def test_losses_of_aggregators_are_forgiven_when_one_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    commits = [1, *[0] * (collect.MOST_AGGREGATORS - 2)] * 10
+    collector = collecting(Raising(), [Mortal(n) for n in commits], monkeypatch)
+    for _ in range(10):
+        commit_one(collector)
+        assert not collector.bereft
+
+
+def test_a_silent_aggregator_is_not_replaced_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Raising()
+    made.unanswered = True
+    collector = collecting(made, [Aggregating() for _ in range(100)], monkeypatch)
+    with pytest.raises(StorageError, match="lost 5 times.*has not answered for 900 s"):
+        for _ in range(100):
+            if not collector.count:
+                collector.take(WorkUnit(0, 0, 1), object())
+            collector.settle(idle=True)
+            made.now += collect.ANSWER_S + 1
+            made.sleep(1)
+    assert collector.bereft
