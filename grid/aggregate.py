@@ -4,6 +4,7 @@
 class: the serial executor calls it, and the Ray executor makes an actor of it.
 """
 
+import math
 import time
 import uuid
 from collections.abc import Callable
@@ -111,6 +112,15 @@ class Aggregator:
         self._commit_seconds: list[float] = []
         self._retries_before = folder.provider.retries
 
+    def read_on(self, seconds: float = math.inf) -> bool:
+        """Read on in the commit log, for about so long; whether its end was reached."""
+        until = self._clock() + seconds
+        for record in self._folder.commits(self.ledger.next_n):
+            self.ledger.apply(record)
+            if self._clock() >= until:
+                return False
+        return True
+
     def fold(self, batch: ResultBatch) -> Receipt:
         """Take a batch in; commits what is pending when there is enough of it or it has waited long enough."""
         if not self._pending:
@@ -132,7 +142,7 @@ class Aggregator:
                 self.ledger.apply(record)
                 self._commit_seconds.append(time.perf_counter() - began)
             else:
-                self._catch_up()
+                self.read_on()  # another writer has our number
         self._pending = []
         return self._receipt()
 
@@ -153,8 +163,3 @@ class Aggregator:
 
     def _store(self, ranges: Ranges, batch: ResultBatch) -> Part:
         return self._folder.write_part(batch.parquet, batch.rows, ranges.to_list(), batch.summary.to_json())
-
-    def _catch_up(self) -> None:
-        """Another writer has our number: read on from there."""
-        for record in self._folder.commits(self.ledger.next_n):
-            self.ledger.apply(record)

@@ -5,9 +5,11 @@ that reach for the same number one wins, and the other one reads what was commit
 """
 
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -23,8 +25,10 @@ LATEST = "latest"
 INCOMPLETE = "incomplete"
 DAMAGED = "damaged"
 _INDEX_SEAL = b', "sha256": "'
-AT_ONCE = 16
-"""Reads under way at once, where many sessions are looked at."""
+AT_ONCE = 32
+"""Reads under way at once, where many sessions or commit records are looked at."""
+ONE_BY_ONE = 16
+"""Records that are read one after the other before what follows is read ahead: most readers are near a log's end."""
 
 
 @dataclass(frozen=True)
@@ -126,10 +130,26 @@ class SessionFolder:
 
     def commits(self, start: int = 0) -> Iterator[CommitRecord]:
         """The commit log from number `start` on."""
-        n = start
-        while (record := self.read_commit(n)) is not None:
+        for n in range(start, start + ONE_BY_ONE):
+            record = self.read_commit(n)
+            if record is None:
+                return
             yield record
-            n += 1
+        yield from self._read_ahead(start + ONE_BY_ONE)
+
+    def _read_ahead(self, start: int) -> Iterator[CommitRecord]:
+        """The same, with many reads under way at once; still in order, and up to the first number that is free."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            following = itertools.count(start)
+            ahead = deque(pool.submit(self.read_commit, next(following)) for _ in range(AT_ONCE))
+            while (record := ahead.popleft().result()) is not None:
+                ahead.append(pool.submit(self.read_commit, next(following)))
+                yield record
+
+    def records(self, numbers: Sequence[int]) -> Iterator[CommitRecord | None]:
+        """What `read_commit` says of each of these numbers, in their order."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            yield from pool.map(self.read_commit, numbers)
 
     def commit_numbers(self) -> list[int]:
         """The numbers of all records that are there, ascending; one LIST."""
@@ -148,6 +168,10 @@ class SessionFolder:
     def document(self, name: str) -> Any:
         """A JSON document of the session. Raises NotFound, and BadData when it is no JSON."""
         return _parsed(self.provider.read(self._path(name)), f"{name} of session {self.session_id}")
+
+    def modified(self, name: str) -> float:
+        """When a document was last written, in seconds since the epoch by the store's clock. Raises NotFound."""
+        return self.provider.stat(self._path(name)).modified
 
     def begun(self) -> bool:
         """Whether the session has its metadata, which is written right after it is announced."""

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from grid.aggregate import Aggregator
+from grid.aggregate import Aggregator, Ledger
 from grid.cluster.connect import running_versions
 from grid.evaluate import Evaluator
 from grid.logs import speak
@@ -82,10 +82,13 @@ class Worker:
 
 @ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)
 class AggregatorActor(Aggregator):
-    """The aggregator in a process of its own; when it dies, the driver starts another one."""
+    """The aggregator in a process of its own; when it dies, the driver starts another one.
+
+    It begins without knowing the commit log, which may take long to read: `read_on` does that, in steps.
+    """
 
     def __init__(self, store: str, session_id: str, objective: Objective, keep: int) -> None:
-        super().__init__(SessionFolder(provider_for(store), session_id), objective, keep)
+        super().__init__(SessionFolder(provider_for(store), session_id), objective, keep, ledger=Ledger(keep))
 
 
 @ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)

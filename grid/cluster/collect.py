@@ -29,6 +29,8 @@ MOST_UNCOMMITTED = 64
 MOST_AGGREGATORS = 5
 """Aggregators that are lost or silent one after the other, nothing committed between, before the sweep is paused."""
 WAIT_S = 0.2
+READ_S = 20.0
+"""A new aggregator reads the commit log in steps of so long, each answered: a log of any length is no silence."""
 ANSWER_S = 900.0
 """An aggregator that has not answered for so long is replaced. One that is well answers within a commit, most often a
 part and a record. On S3 a request begins its last attempt by 100 s and gives it up by 190 s; the record may need two,
@@ -69,7 +71,8 @@ class Collector:
         self._losses = 0  # of aggregators, since anything was committed
         self._heard = 0.0
         self._flush: tuple[Any, float] | None = None  # the answer to a flush that is awaited, and since when
-        self._aggregator = self._start()
+        self._reading: tuple[Any, float] | None = None  # likewise the answer to a step in reading the log
+        self._begin()
 
     @property
     def count(self) -> int:
@@ -92,11 +95,19 @@ class Collector:
 
     def awaited(self) -> list[Any]:
         """The answers that are awaited."""
-        flush = [self._flush[0]] if self._flush else []
-        return [*flush, *(parcel.answer for parcel in self._outbox.awaited())]
+        asked = [each[0] for each in (self._flush, self._reading) if each]
+        return [*asked, *(parcel.answer for parcel in self._outbox.awaited())]
 
     def close(self) -> None:
         ray.kill(self._aggregator)
+
+    def _begin(self) -> None:
+        """An aggregator that reads the log, and is given batches after that."""
+        self._aggregator, self._flush = self._start(), None
+        self._read()
+
+    def _read(self) -> None:
+        self._reading = self._aggregator.read_on.remote(READ_S), time.monotonic()
 
     def _start(self) -> Any:
         """On the driver's node, where the stores are known to be in reach; elsewhere if that node is lost."""
@@ -111,12 +122,14 @@ class Collector:
         idle: nothing more is on its way, so what waits is to be committed now; else it waits for a second at most. The
         driver does not wait for a commit. Returns units whose batch was lost.
         """
-        for parcel in self._outbox.unsent():
+        if self._reading:
+            self._go_on_reading(self._reading[0])
+        for parcel in self._outbox.unsent() if not self._reading else []:
             self._outbox.sent(parcel, self._aggregator.fold.remote(parcel.batch), time.monotonic())
         if self._flush:
             self._read_flush(self._flush[0])
         awaited = self._outbox.awaited()
-        asked = [p.since for p in awaited] + ([self._flush[1]] if self._flush else [])
+        asked = [p.since for p in awaited] + [each[1] for each in (self._flush, self._reading) if each]
         if asked and time.monotonic() - max(self._heard, min(asked)) > ANSWER_S:
             return self._start_over()
         if awaited:
@@ -127,6 +140,15 @@ class Collector:
         if not self._flush and since is not None and (idle or self.full or now - since >= FLUSH_AFTER_S):
             self._flush = self._aggregator.flush.remote(), now
         return []
+
+    def _go_on_reading(self, answer: Any) -> None:
+        if not ray.wait([answer], timeout=0)[0]:
+            return
+        at_end = self._receive(answer)
+        if at_end:
+            self._reading = None
+        elif at_end is not None:
+            self._read()
 
     def _read_flush(self, answer: Any) -> None:
         if not ray.wait([answer], timeout=0)[0]:
@@ -193,4 +215,4 @@ class Collector:
                 "The driver's node needs memory for it, and reach of the store."
             )
         ray.kill(self._aggregator)
-        self._aggregator, self._flush = self._start(), None
+        self._begin()

@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from grid.aggregate import Progress
-from grid.cluster import NAMESPACE
+from grid.cluster import NAMESPACE, collect
 from grid.session import Session
 from grid.sweep import Watch, resume, run
 from storage.errors import StorageError
@@ -97,8 +97,9 @@ def test_stopping_commits_what_was_begun_and_resume_does_the_rest(tmp_path: Path
     assert digest(resume(stopped, "ray").trials()) == digest(slow_undisturbed.trials())
 
 
-def test_an_aggregator_killed_again_and_again_pauses_the_sweep(tmp_path: Path, slow_undisturbed: Session) -> None:
-    """Killed as soon as it is there, each time: it ends with the reason, and is resumed."""
+@pytest.fixture
+def _aggregators_die() -> Iterator[None]:
+    """Killed as soon as they are there."""
     over = threading.Event()
 
     def kill() -> None:
@@ -109,12 +110,21 @@ def test_an_aggregator_killed_again_and_again_pauses_the_sweep(tmp_path: Path, s
 
     killer = threading.Thread(target=kill)
     killer.start()
-    try:
-        with pytest.raises(StorageError, match=r"the aggregator was lost 5 times, and nothing was committed between"):
-            run(slow(tmp_path), "ray", unit_size=5)
-    finally:
-        over.set()
-        killer.join()
-    paused = Session.open("latest", str(tmp_path))
-    assert paused.status == "interrupted"
-    assert digest(resume(paused, "ray").trials()) == digest(slow_undisturbed.trials())
+    yield
+    over.set()
+    killer.join()
+
+
+@pytest.mark.usefixtures("_aggregators_die")
+def test_an_aggregator_killed_again_and_again_pauses_the_sweep(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"the aggregator was lost 5 times, and nothing was committed between"):
+        run(slow(tmp_path), "ray", unit_size=5)
+    assert Session.open("latest", str(tmp_path)).status == "interrupted"
+
+
+@pytest.mark.usefixtures("_aggregators_die")
+def test_a_stop_does_not_wait_for_aggregators_that_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collect, "MOST_AGGREGATORS", 1000)
+    stopped = run(slow(tmp_path), "ray", Watch(stopping=lambda: bool(actors(WORKER))), unit_size=5)
+    assert stopped.status == "interrupted"
+    assert stopped.ledger.done.total() == 0

@@ -96,6 +96,7 @@ class Aggregating:
     def __init__(self) -> None:
         self.given = self.committed = 0
         self.fold, self.flush = Remote(self._fold), Remote(self._flush)
+        self.read_on = Remote(lambda: True)
 
     def _receipt(self) -> Receipt:
         return Receipt("w", self.given, self.committed, Progress(0, 0, 0, None, 0))
@@ -203,11 +204,36 @@ def test_a_silent_aggregator_is_not_replaced_for_ever(monkeypatch: pytest.Monkey
     made = Raising()
     made.unanswered = True
     collector = collecting(made, [Aggregating() for _ in range(100)], monkeypatch)
-    with pytest.raises(StorageError, match="lost 5 times.*has not answered for 900 s"):
-        for _ in range(100):
-            if not collector.count:
-                collector.take(WorkUnit(0, 0, 1), object())
-            collector.settle(idle=True)
-            made.now += collect.ANSWER_S + 1
-            made.sleep(1)
+    for _ in range(collect.MOST_AGGREGATORS - 1):
+        made.now += collect.ANSWER_S + 1
+        collector.settle(idle=True)
     assert collector.bereft
+    made.now += collect.ANSWER_S + 1
+    with pytest.raises(StorageError, match=r"was lost 5 times.*has not answered for 900 s"):
+        collector.settle(idle=True)
+
+
+def test_a_long_log_is_read_in_peace_and_before_any_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step is answered in time; all of them take a day."""
+    aggregator, made = Aggregating(), Raising()
+    steps = iter([*[False] * 2000, True])
+    aggregator.read_on = Remote(lambda: next(steps))
+    collector = collecting(made, [aggregator], monkeypatch)
+    collector.take(WorkUnit(0, 0, 1), object())
+    while aggregator.read_on.calls <= 2000:
+        collector.settle(idle=True)
+        assert aggregator.fold.calls == 0
+        made.now += 45
+    commit_one(collector)
+    assert (made.killed, aggregator.fold.calls) == (0, 2)
+
+
+def test_one_that_falls_silent_while_it_reads_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Raising()
+    made.unanswered = True
+    collector = collecting(made, [Aggregating(), Aggregating()], monkeypatch)
+    made.now += collect.ANSWER_S + 1
+    assert collector.settle(idle=True) == []
+    assert made.killed == 1
+    made.unanswered = False
+    commit_one(collector)

@@ -7,6 +7,7 @@ from unittest.mock import patch
 import pytest
 
 from grid import aggregate
+from storage import sessions
 from storage.sessions import CommitRecord, SessionFolder
 from tests.grid import histories
 from tests.grid.histories import History
@@ -18,6 +19,7 @@ def _rows_without_parquet() -> Iterator[None]:
         patch.object(aggregate, "without", histories.without),
         patch.object(aggregate, "join_small", histories.join_small),
         patch.object(aggregate, "FLUSH_ROWS", 12),
+        patch.object(sessions, "ONE_BY_ONE", 1000),  # threads would not repeat a seed
     ):
         yield
 

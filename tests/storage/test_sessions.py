@@ -2,13 +2,15 @@
 
 import json
 import multiprocessing
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from storage.errors import BadData, NotFound, StorageError
 from storage.providers import LocalProvider, MemoryProvider
-from storage.sessions import INDEX, CommitRecord, Part, SessionFolder, SessionStore
+from storage.sessions import AT_ONCE, INDEX, CommitRecord, Part, SessionFolder, SessionStore
 from tests.services.counting import CountingProvider
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -269,3 +271,53 @@ def test_sessions_that_are_done_cost_no_read_of_their_own():
     counting.calls.clear()
     assert [entry["session_id"] for entry in store.entries(newest=2)] == ["done8", "done9"]
     assert counting.calls == {"LIST": 1, "GET": 1}
+
+
+class Far(MemoryProvider):
+    """A store far away: each read takes its time, and `most` is how many were under way at once."""
+
+    def read(self, path):
+        with LOCK:
+            UNDER_WAY.append(path)
+            MOST.append(len(UNDER_WAY))
+        time.sleep(0.005)
+        with LOCK:
+            UNDER_WAY.remove(path)
+        return super().read(path)
+
+
+LOCK, UNDER_WAY, MOST = threading.Lock(), [], []
+
+
+def test_a_long_log_is_read_ahead_in_order_and_up_to_its_end():
+    MOST.clear()
+    folder = folder_in(Far())
+    for n in [*range(200), 201, 202]:
+        assert folder.commit(CommitRecord(n, f"w{n}", ()))
+    assert [record.writer for record in folder.commits()] == [f"w{n}" for n in range(200)]
+    assert max(MOST) > AT_ONCE / 2
+    assert [record.n for record in folder.commits(195)] == list(range(195, 200))
+    half = folder.commits()
+    assert [next(half).n for _ in range(100)] == list(range(100))
+    half.close()  # nothing is left under way
+    assert not UNDER_WAY
+
+
+def test_a_damaged_record_is_met_in_its_place():
+    folder = folder_in(MemoryProvider())
+    for n in range(100):
+        folder.commit(CommitRecord(n, "w", ()))
+    folder.provider.write("s1/commits/0000000050.json", b"{}")
+    read = []
+    with pytest.raises(BadData, match=r"0000000050\.json"):
+        read.extend(record.n for record in folder.commits())
+    assert read == list(range(50))
+
+
+def test_few_records_are_not_read_ahead():
+    MOST.clear()
+    folder = folder_in(Far())
+    for n in range(3):
+        folder.commit(CommitRecord(n, "w", ()))
+    assert len(list(folder.commits())) == 3
+    assert len(MOST) == 4
