@@ -1,7 +1,8 @@
 """A sign of life of the driver, in the session's folder: readers tell a running session from an interrupted one.
 
 It guards nothing. What keeps two drivers apart is the commit log; the heartbeat only spares them the double work.
-Readers compare its time with their own clock, so the clocks of the machines have to agree to some seconds.
+Its age is told by when the store says that it was written. Who writes to the store anyway asks it what time it is; who
+only reads takes its own clock for that.
 """
 
 import contextvars
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from grid.errors import Refused
+from storage.clock import StoreClock
 from storage.errors import BadData, NotFound, StorageError
 from storage.sessions import SessionFolder
 
@@ -34,9 +36,9 @@ NAME = "heartbeat.json"
 
 @dataclass(frozen=True)
 class Beat:
-    """Who drives a session. time: Unix seconds. place: the machine and process namespace in which `pid` is a process,
-    and `process_start` tells it from a later one of the same pid. ended: the driver said goodbye. cut_short: it was
-    told to end at once.
+    """Who drives a session. time: Unix seconds, of one that is read by the store's clock. place: the machine and
+    process namespace in which `pid` is a process, and `process_start` tells it from a later one of the same pid. ended:
+    the driver said goodbye. cut_short: it was told to end at once.
     """
 
     time: float
@@ -71,7 +73,8 @@ def read_beat(folder: SessionFolder) -> Beat | None:
     """The last heartbeat of a session; None where there is none, or none that can be read."""
     try:
         content = folder.document(NAME)
-        return Beat(**{name: content[name] for name in Beat.__dataclass_fields__})
+        told = {name: content[name] for name in Beat.__dataclass_fields__}
+        return Beat(**{**told, "time": folder.modified(NAME)})
     except (NotFound, BadData, KeyError, TypeError):
         return None
 
@@ -93,8 +96,13 @@ def status_of(said: str, folder: SessionFolder) -> str:
 
 def refuse_second_driver(folder: SessionFolder) -> None:
     """Raises Refused while another driver of the session seems to live."""
-    beat, now = read_beat(folder), time.time()
-    if beat is not None and beat.alive(now):
+    beat = read_beat(folder)
+    if beat is None or beat.ended:
+        return
+    clock = StoreClock(folder.provider)
+    if warning := clock.warning():
+        log.warning("%s", warning)
+    if beat.alive(now := clock.now()):
         raise Refused(
             f"session {folder.session_id} is being run by {beat.who(now)}: `grid watch {folder.session_id}` attaches "
             f"to it. If that driver is gone, wait until it has been silent for {STALE_S:.0f} s, or say --force; its "

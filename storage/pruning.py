@@ -1,12 +1,12 @@
 """What no session needs: temporary files of writers that died, and parts that no commit record names."""
 
 import re
-import time
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from storage.clock import StoreClock
 from storage.errors import NotFound, StorageError
 from storage.providers import Paths, StorageProvider
 from storage.sessions import SessionFolder
@@ -34,11 +34,14 @@ def prune(provider: StorageProvider, older_than_s: float, alive: Callable[[str],
     driver that begins right now, which is why a part must be old as well. A session with a damaged commit record keeps
     all its parts: what the record named cannot be known. Costs a listing, and a read of each commit record.
 
+    Ages are those of the store's clock, which is asked by writing to it, also where nothing is removed.
+
     A driver that begins meanwhile writes the parts it needs again, which makes them young. So a part's age is looked at
     right before it is removed, and driver and log before each `LOOK_EVERY` parts.
     """
-    how = _How(older_than_s, alive, delete)
-    litter = Litter(temporary=provider.leftovers(older_than_s))
+    clock = StoreClock(provider)
+    how = _How(older_than_s, alive, delete, clock)
+    litter = Litter(temporary=provider.leftovers(older_than_s + clock.skew_s))  # which goes by this machine's clock
     parts, numbers = _listed(provider)
     for session_id, paths in sorted(parts.items()):
         try:
@@ -61,18 +64,25 @@ class _How:
     older_than_s: float
     alive: Callable[[str], bool]
     delete: bool
+    clock: StoreClock
+
+    def old(self, provider: StorageProvider, path: str) -> bool:
+        try:
+            return self.clock.now() - provider.stat(path).modified >= self.older_than_s
+        except NotFound:
+            return False
 
 
 def _prune_session(folder: SessionFolder, nameless: Paths, last: list[int], how: _How, litter: Litter) -> None:
     """last: the number of the last record that was looked at, where there is one."""
-    old = [path for path in nameless if _is_old(folder.provider, path, how.older_than_s)]
+    old = [path for path in nameless if how.old(folder.provider, path)]
     for first in range(0, len(old), LOOK_EVERY):
         if how.alive(folder.session_id):
             litter.kept[folder.session_id] = "a driver works on it"
             return
         some = old[first : first + LOOK_EVERY]
         if how.delete:
-            some = _removed(folder.provider, _nameless(folder, some, last), how.older_than_s)
+            some = _removed(folder.provider, _nameless(folder, some, last), how)
         litter.parts.extend(some)
 
 
@@ -93,23 +103,16 @@ def _listed(provider: StorageProvider) -> tuple[dict[str, Paths], dict[str, list
 
 def _named(folder: SessionFolder, numbers: list[int]) -> set[str]:
     """Paths of all parts that a record names: those listed, also behind a gap, and those committed since."""
-    listed = [record for n in numbers if (record := folder.read_commit(n)) is not None]
+    listed = [record for record in folder.records(numbers) if record is not None]
     since = list(folder.commits(max(numbers, default=-1) + 1))
     return {f"{folder.session_id}/{part.path}" for record in [*listed, *since] for part in record.parts}
 
 
-def _is_old(provider: StorageProvider, path: str, seconds: float) -> bool:
-    try:
-        return time.time() - provider.stat(path).modified >= seconds
-    except NotFound:
-        return False
-
-
-def _removed(provider: StorageProvider, paths: Paths, older_than_s: float) -> Paths:
+def _removed(provider: StorageProvider, paths: Paths, how: _How) -> Paths:
     """Those that are still old, each looked at right before; they are gone."""
     gone = []
     for path in paths:
-        if _is_old(provider, path, older_than_s):
+        if how.old(provider, path):
             with suppress(NotFound):  # somebody else prunes too
                 provider.delete(path)
             gone.append(path)

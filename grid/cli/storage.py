@@ -1,6 +1,5 @@
 """`grid storage`: what a store is, whether it does what the grid needs, and what of it nobody needs."""
 
-import time
 from dataclasses import asdict
 from typing import Annotated
 
@@ -8,9 +7,10 @@ import typer
 from rich.console import Console
 
 from grid.cli.options import held
-from grid.cli.output import emit
+from grid.cli.output import emit, tell
 from grid.cli.tables import counted, print_facts
 from grid.heartbeat import read_beat
+from storage.clock import StoreClock
 from storage.errors import StorageError
 from storage.probing import Trial, describe_store, try_all
 from storage.providers import provider_for
@@ -63,10 +63,13 @@ def prune_(
     Sessions that a driver works on are left alone, and so is everything that a commit record names.
     """
     provider = provider_for(uri)
+    clock = StoreClock(provider)
+    if warning := clock.warning():
+        tell(f"note: {warning}")
 
     def alive(session_id: str) -> bool:
         beat = read_beat(SessionFolder(provider, session_id))
-        return beat is not None and beat.alive(time.time())
+        return beat is not None and beat.alive(clock.now())
 
     litter = prune(provider, older_than, alive, delete)
     payload = {"uri": provider.uri, "deleted": delete, **asdict(litter)}

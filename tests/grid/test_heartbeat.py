@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,6 +15,7 @@ from grid.errors import Refused
 from grid.heartbeat import STALE_S, Beat, Heartbeat, read_beat, refuse_second_driver, status_of
 from grid.session import Session
 from grid.sweep import Watch, resume, run
+from storage import clock
 from storage.errors import StorageError
 from storage.providers import MemoryProvider
 from storage.sessions import SessionFolder
@@ -26,9 +28,11 @@ def folder_of(provider: MemoryProvider | None = None) -> SessionFolder:
 
 
 def elsewhere(folder: SessionFolder, age_s: float, ended: bool = False) -> Beat:
-    """The heartbeat of a driver on another machine, so old."""
-    beat = Beat(time.time() - age_s, "d", 17, "1", "far", "another machine", "job-1", ended)
+    """The heartbeat of a driver on another machine, so old; its own clock is an hour ahead."""
+    beat = Beat(time.time() - age_s + 3600, "d", 17, "1", "far", "another machine", "job-1", ended)
     folder.write_document(heartbeat.NAME, vars(beat))
+    data, now = folder.provider._objects[f"s1/{heartbeat.NAME}"]
+    folder.provider._objects[f"s1/{heartbeat.NAME}"] = data, now - age_s
     return beat
 
 
@@ -61,6 +65,24 @@ def test_a_second_driver_is_refused_with_the_name_of_the_first():
     refuse_second_driver(folder)
     elsewhere(folder, 1, ended=True)
     refuse_second_driver(folder)
+
+
+@pytest.mark.parametrize("skew_s", [-3600.0, 3600.0])
+def test_whether_a_second_driver_is_refused_depends_on_no_clock_but_the_stores(
+    monkeypatch: pytest.MonkeyPatch, skew_s: float, caplog: pytest.LogCaptureFixture
+):
+    living, dead = folder_of(), folder_of()
+    elsewhere(living, 3)
+    elsewhere(dead, STALE_S + 1)
+    store, module = time.time, SimpleNamespace(**vars(time))
+    module.time = lambda: store() + skew_s
+    monkeypatch.setattr(clock, "time", module)
+    monkeypatch.setattr(heartbeat, "time", module)
+    with pytest.raises(Refused, match="heard of 3 s ago"):
+        refuse_second_driver(living)
+    refuse_second_driver(dead)
+    assert "this machine's clock is 3600 s" in caplog.text
+    assert [path for path in living.provider.list() if "clock" in path] == []
 
 
 def test_a_driver_of_this_machine_that_is_gone_is_not_waited_for():

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from storage.clock import StoreClock
 from storage.providers import LocalProvider, local
 from storage.pruning import LOOK_EVERY, prune
 from storage.sessions import CommitRecord, SessionFolder
@@ -101,11 +102,11 @@ def test_a_part_that_is_committed_after_the_listing_stays(folder, monkeypatch):
 
 
 class Overtaken(LocalProvider):
-    """A driver does `then` right after the first deletion."""
+    """A driver does `then` right after the first deletion of a part."""
 
     def delete(self, path):
         super().delete(path)
-        if then := THEN.pop("then", None):
+        if "/trials/" in path and (then := THEN.pop("then", None)):
             then()
 
 
@@ -147,6 +148,39 @@ def test_a_driver_that_begins_meanwhile_keeps_the_rest(many):
     assert found.kept == {"s1": "a driver works on it"}
     assert len(found.parts) == LOOK_EVERY
     assert len(folder.provider.list("s1/trials")) == len(parts) - LOOK_EVERY
+
+
+@pytest.fixture(params=[-HOUR, HOUR], ids=["behind", "ahead"])
+def skewed(request, monkeypatch):
+    """This machine's clock is not the store's."""
+    true = time.time
+    monkeypatch.setattr(time, "time", lambda: true() + request.param)
+    return request.param
+
+
+@pytest.mark.usefixtures("skewed")
+def test_ages_are_the_stores_own(folder):
+    """A driver somewhere else has just written a part, which it will commit in a moment."""
+    young = folder.write_part(b"just now", 1, [(2, 3)], {})
+    (folder.provider.root / "s1/trials/.tmp-now").write_bytes(b"half a part")
+    found = prune(folder.provider, HOUR, nobody, delete=True)
+    assert [path[:2] for path in found.parts] == ["s1", "s2"]
+    assert found.temporary == ["s1/trials/.tmp-dead"]
+    assert folder.read_part(young) == b"just now"
+    assert folder.provider.leftovers(-3 * HOUR) == ["s1/trials/.tmp-now"]
+
+
+def test_the_skew_is_measured_and_nothing_is_left(folder, skewed):
+    before = folder.provider.list()
+    clock = StoreClock(folder.provider)
+    assert clock.skew_s == pytest.approx(skewed, abs=60)
+    assert f"{'ahead of' if skewed > 0 else 'behind'} the store's" in clock.warning()
+    assert clock.now() == pytest.approx(time.time() - skewed, abs=60)
+    assert folder.provider.list() == before
+
+
+def test_clocks_that_agree_are_not_spoken_of(folder):
+    assert StoreClock(folder.provider).warning() is None
 
 
 def test_with_a_damaged_record_all_parts_stay(folder):
