@@ -20,28 +20,36 @@ def finish(session: Session, stopped: bool, seconds: float, stopped_by: str | No
 
     stopped_by: the limit that stopped it, in words. Returns the session, which knows all that by then.
     """
-    session.catch_up()
+    before = session.metadata
+    while True:
+        session.catch_up()
+        _conclude(session, before, seconds, (stopped, stopped_by))
+        if session.folder.read_commit(session.ledger.next_n) is None:
+            break  # else another driver went on meanwhile, and what was written may be over what it wrote
+    SessionStore(session.folder.provider).render_index()
+    return session
+
+
+def _conclude(session: Session, before: dict[str, Any], seconds: float, stop: tuple[bool, str | None]) -> None:
+    """Write what the commits say that the session has read. stop: see `finish`."""
+    stopped, stopped_by = stop
     complete = session.ledger.done.total() == session.resolved.plan.total
-    status = "done" if complete else "interrupted" if stopped else "incomplete"
     summary = session.ledger.summary
     if complete:
         write_leaders(session)
-    metadata = {
-        **session.metadata,
-        "status": status,
+    session.metadata = {
+        **before,
+        "status": "done" if complete else "interrupted" if stopped else "incomplete",
         "stopped_by": None if complete else stopped_by,
         "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(session.metadata.get("seconds", 0.0) + seconds, 3),
+        "seconds": round(before.get("seconds", 0.0) + seconds, 3),
         "finished_on": platform.node(),
         "ok": summary.ok,
         "failed": summary.failed,
     }
-    session.folder.write_document("metadata.json", metadata)
+    session.folder.write_document("metadata.json", session.metadata)
     if complete:
-        session.folder.create_document("summary.json", _summary(session, metadata))
-    SessionStore(session.folder.provider).render_index()
-    session.metadata = metadata
-    return session
+        session.folder.create_document("summary.json", _summary(session, session.metadata))
 
 
 def write_leaders(session: Session) -> None:

@@ -172,7 +172,10 @@ class _Auditor:
         session, folder = self.session, self.folder
         with _noted(self.found, f"{CATALOG}/{session.id}.json"):
             entry = SessionStore(folder.provider).entry(session.id)
-        if session.metadata["status"] != "done" or self.found.damage:
+        said = session.metadata["status"]
+        if said != "done" and not self.found.damage and entry["status"] == "done":
+            self._tell("metadata.json", f"says {said}, and summary.json says done; `grid resume` puts it right")
+        if said != "done" or self.found.damage:
             return  # what follows is derived from what is damaged
         done = session.ledger.done.total()
         if done != len(session.points) * len(session.datasets):
