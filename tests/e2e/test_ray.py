@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from grid.aggregate import Progress
-from grid.cluster import NAMESPACE, collect
+from grid.cluster import NAMESPACE
 from grid.session import Session
 from grid.sweep import Watch, resume, run
 from storage.errors import StorageError
@@ -120,11 +120,3 @@ def test_an_aggregator_killed_again_and_again_pauses_the_sweep(tmp_path: Path) -
     with pytest.raises(StorageError, match=r"the aggregator was lost 5 times, and nothing was committed between"):
         run(slow(tmp_path), "ray", unit_size=5)
     assert Session.open("latest", str(tmp_path)).status == "interrupted"
-
-
-@pytest.mark.usefixtures("_aggregators_die")
-def test_a_stop_does_not_wait_for_aggregators_that_die(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(collect, "MOST_AGGREGATORS", 1000)
-    stopped = run(slow(tmp_path), "ray", Watch(stopping=lambda: bool(actors(WORKER))), unit_size=5)
-    assert stopped.status == "interrupted"
-    assert stopped.ledger.done.total() == 0

@@ -8,7 +8,9 @@ from ray.exceptions import ActorUnavailableError
 
 from grid.aggregate import FLUSH_AFTER_S, Progress, Receipt
 from grid.cluster import bars, collect
+from grid.cluster.driver import Driver
 from grid.plan import WorkUnit
+from grid.sweep import Watch
 from storage.errors import StorageError
 
 
@@ -190,6 +192,25 @@ def test_aggregators_that_are_killed_one_after_the_other_pause_the_sweep(monkeyp
     with pytest.raises(StorageError, match="the aggregator was lost 5 times, and nothing was committed between"):
         commit_one(collector)
     assert made.killed == collect.MOST_AGGREGATORS - 1
+
+
+def test_a_stop_does_not_wait_for_aggregators_that_die(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is lost is replaced, so that what was begun may still be committed; a second one is not waited for."""
+    collector = collecting(Raising(), [Mortal(0) for _ in range(100)], monkeypatch)
+    collector.take(WorkUnit(0, 0, 1), object())
+    driver, stopping = Driver.__new__(Driver), [False]
+    driver._collector, driver._attempts = collector, {}
+    driver._watch = Watch(stopping=lambda: stopping[0])
+    while collector._losses < 2:
+        stopping[0] = True
+        assert not driver._all_done()
+        stopping[0] = False
+        assert not driver._all_done()
+        collector.settle(idle=True)
+    assert not driver._all_done()
+    stopping[0] = True
+    assert driver._all_done()
+    assert collector.count == 1
 
 
 def test_losses_of_aggregators_are_forgiven_when_one_commits(monkeypatch: pytest.MonkeyPatch) -> None:
