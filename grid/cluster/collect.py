@@ -68,6 +68,7 @@ class Collector:
         self._work, self._watch = work, watch
         self._resolved = work.resolved
         self._outbox = Outbox()
+        self._writer = ""
         self._losses = 0  # of aggregators, since anything was committed
         self._heard = 0.0
         self._flush: tuple[Any, float] | None = None  # the answer to a flush that is awaited, and since when
@@ -185,6 +186,9 @@ class Collector:
             self._outbox.answered(parcel, receipt)
         if self.count < before:
             self._losses = 0
+        if receipt.writer != self._writer:
+            self._writer = receipt.writer
+            log.info("commit records of writer %s are this driver's", self._writer)
         self._work.observer.receipt(receipt)
         self._watch.progress(receipt.progress)
 

@@ -14,9 +14,10 @@ import pytest
 
 from tests.benchmarks.machine import processor
 from tests.chaos.network import Namespaces
-from tests.chaos.play import Play, Report, Stage, shared_memory
+from tests.chaos.play import Play, Report, Stage
+from tests.chaos.processes import shared_memory
 from tests.chaos.schedule import KINDS, OF_LINKS, schedule
-from tests.chaos.stage import stage
+from tests.chaos.stage import CPUS, OF_A_DRIVER, stage
 from tests.conftest import REPOSITORY
 from tests.services.seaweed import seaweed
 
@@ -68,11 +69,12 @@ def page(reports: list[Report], first: int, namespaces: bool, shared: int) -> st
         [
             "# Chaos",
             "",
-            "A real sweep on a real Ray of three nodes, a head without CPUs and two workers, while a schedule of",
-            "faults from a seed goes on. Bars and results are in an S3 server (SeaweedFS) behind a proxy that breaks",
-            "requests. A driver that ends before the sweep is followed by another one. At the end every committed row",
-            "is compared, bit for bit, with those of a sweep that nothing disturbed. `make chaos SEEDS=100` plays it",
-            "and rewrites this page; a seed repeats its schedule, not the scheduling of the machine.",
+            f"A real sweep on a real Ray of three nodes, a head without CPUs and two of {CPUS} CPUs each, of which a",
+            f"driver takes at most {OF_A_DRIVER}, while a schedule of faults from a seed goes on. Bars and results are",
+            "in an S3 server (SeaweedFS) behind a proxy that breaks requests. A driver that ends before the sweep is",
+            "followed by another one. At the end every committed row is compared, bit for bit, with those of a sweep",
+            "that nothing disturbed. `make chaos SEEDS=100` plays it and rewrites this page; a seed repeats its",
+            "schedule, not the scheduling of the machine.",
             "",
             f"Played {datetime.now(UTC):%Y-%m-%d} on {processor()}, {os.cpu_count()} cores, Python "
             f"{platform.python_version()}, {packages}; the nodes in {where}.",
@@ -90,10 +92,11 @@ def page(reports: list[Report], first: int, namespaces: bool, shared: int) -> st
             f"| objects left in shared memory | {shared} |",
             f"| seconds in all | {sum(r.seconds for r in reports):,.0f} |",
             "",
-            "Faults, and those whose victim was not there at that moment; "
-            f"{late} more came too late, as the sweep was done:",
+            "Faults that did something, and those that did nothing: the victim was not there for some seconds, no",
+            "request met what was to become of requests, or the second driver, which begins with `--force`, and an",
+            f"earlier one did not both commit after that. {late} more came too late, as the sweep was done.",
             "",
-            "| fault | injected | without a victim |",
+            "| fault | did something | did nothing |",
             "|---|---|---|",
             *rows,
             "",

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -28,7 +29,7 @@ PATIENT = {"RAY_agent_register_timeout_ms": "120000", "RAY_raylet_start_wait_tim
 
 @dataclass
 class Nodes:
-    """Node 0 is the head, without CPUs; the others have one each. head_options: more words for `ray start --head`."""
+    """Node 0 is the head, without CPUs; the others have `cpus` each. head_options: more for `ray start --head`."""
 
     network: Network
     folder: Path
@@ -36,6 +37,7 @@ class Nodes:
     port: int
     environment: dict[str, str]
     head_options: tuple[str, ...] = ()
+    cpus: int = 1
     running: dict[int, psutil.Popen] = field(default_factory=dict)
 
     @property
@@ -64,7 +66,7 @@ class Nodes:
         ip = self.network.address(place)
         head = ["--head", f"--port={self.port}", "--num-cpus=0", "--include-dashboard=false"]
         head += self.head_options
-        member = [f"--address={self.address}", "--num-cpus=1"]
+        member = [f"--address={self.address}", f"--num-cpus={self.cpus}"]
         command = [*(head if place == 0 else member), f"--node-ip-address={ip}", "--object-store-memory=120000000"]
         command += ["--disable-usage-stats", "--block", *([f"--temp-dir={self.folder}/ray"] if place == 0 else [])]
         log = (self.logs / f"node-{place}.log").open("ab")
@@ -155,10 +157,8 @@ def _name(process: psutil.Process) -> str:
 
 
 @contextmanager
-def nodes(
-    network: Network, members: int, environment: dict[str, str], logs: Path, head_options: tuple[str, ...] = ()
-) -> Iterator[Nodes]:
-    """A head and so many members; all of it but their `logs` is gone when the block ends."""
+def nodes(network: Network, members: int, environment: dict[str, str], logs: Path, **options: Any) -> Iterator[Nodes]:
+    """A head and so many members; all of it but their `logs` is gone when the block ends. options: of `Nodes`."""
     folder = Path(tempfile.mkdtemp(prefix="gc"))  # short: the paths of Ray's sockets must fit into 107 bytes
     token = folder / "token"
     token.write_text(secrets.token_hex(32))
@@ -166,7 +166,7 @@ def nodes(
     own = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "PYTHONPATH": str(REPOSITORY)}
     inherited = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     everything = {**inherited, **CLUSTER_SETTINGS, **PATIENT, **own, **environment}
-    made = Nodes(network, folder, logs, free_port(), everything, head_options)
+    made = Nodes(network, folder, logs, free_port(), everything, **options)
     try:
         made.start(0)
         made.wait_for_head()

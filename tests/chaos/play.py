@@ -22,6 +22,7 @@ from storage.errors import StorageError
 from storage.providers import provider_for
 from storage.sessions import SessionFolder
 from tests.chaos.cluster import Nodes
+from tests.chaos.processes import end, listens, python_of, runs
 from tests.chaos.schedule import Event
 from tests.conftest import REPOSITORY
 from tests.rows import digest
@@ -39,6 +40,8 @@ STORAGE = {
     "answers cut short": Fault("truncate", "GET", length=100, p=0.2),
     "requests delayed": Fault("none", latency_s=2.0, p=0.2),
 }
+PROVED_LATER = (*STORAGE, "second driver")
+"""What is counted only when it is seen at the end that it did anything."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,11 @@ class Play:
         self.tries = 0
         self.later: list[tuple[float, Callable[[], None]]] = []
         self.drivers: list[psutil.Popen] = []
+        self.logs: list[Path] = []
+        self.unproved: list[tuple[str, Callable[[], bool]]] = []
+        """Faults that were injected, and what tells at the end whether they did anything."""
         self._worker = rf"(Worker|{self.session_id} .*\[)"
         """What a worker's process is called: its class while it is idle, and else the unit that it works on."""
-        self.log = stage.folder / f"driver-{self.session_id}.log"
 
     def run(self) -> Report:
         """Until the sweep is done; a driver that ends before is followed by another one."""
@@ -109,7 +114,7 @@ class Play:
                     raise AssertionError(f"seed {self.report.seed} does not end: {self._told()}")
                 self._look()
                 self._act()
-                if not any(_runs(driver) for driver in self.drivers):
+                if not any(runs(driver) for driver in self.drivers):
                     self._follow(begin)
                 time.sleep(POLL_S)
         finally:
@@ -122,7 +127,8 @@ class Play:
 
     def _start(self, *arguments: str) -> None:
         nodes = self.stage.nodes
-        with self.log.open("ab") as log:
+        self.logs.append(self.stage.folder / f"driver-{self.session_id}-{len(self.logs)}.log")
+        with self.logs[-1].open("ab") as log:
             self.drivers.append(
                 psutil.Popen(
                     nodes.command(0, sys.executable, "-m", "grid", *arguments, "--executor", "ray", "--quiet"),
@@ -147,7 +153,7 @@ class Play:
         self._start(*begin)
 
     def _done(self) -> bool:
-        return self.ledger.done.total() == self.total and not any(_runs(d) for d in self.drivers) and self._ended()
+        return self.ledger.done.total() == self.total and not any(runs(d) for d in self.drivers) and self._ended()
 
     def _ended(self) -> bool:
         with suppress(StorageError):
@@ -173,9 +179,13 @@ class Play:
         struck = self._strike(event)
         self.tries += 1
         if struck or self.tries == MOST_TRIES:
-            (self.report.faults if struck else self.report.impossible)[event.kind] += 1
+            if event.kind not in PROVED_LATER or not struck:
+                self._count(event.kind, struck)
             self.tries = 0
             self.events.pop(0)
+
+    def _count(self, kind: str, struck: bool) -> None:
+        (self.report.faults if struck else self.report.impossible)[kind] += 1
 
     def _strike(self, event: Event) -> bool:
         return {
@@ -228,8 +238,8 @@ class Play:
 
     def _signal(self, number: int) -> bool:
         for driver in self.drivers[:1]:
-            for process in _python(driver):
-                if number == signal.SIGTERM and not _listens(process):
+            for process in python_of(driver):
+                if number == signal.SIGTERM and not listens(process):
                     return False
                 process.send_signal(number)
                 return True
@@ -237,15 +247,24 @@ class Play:
 
     def _second(self) -> bool:
         store = self.stage.spec["results"]["store"]
+        before, others = self.ledger.next_n, len(self.logs)
         self._start(
             "resume", self.session_id, "--store", store, "--force", "--trust", "--address", self.stage.nodes.address
         )
+        self.unproved.append(("second driver", lambda: self._both_committed(before, self.logs[others])))
         return True
+
+    def _both_committed(self, since: int, log: Path) -> bool:
+        """Whether the driver with that log has committed from that number on, and an earlier one has as well."""
+        writers = {record.writer for record in self.folder.commits(since)}
+        earlier = [other for other in self.logs[: self.logs.index(log)] if writers & writers_in(other)]
+        return bool(writers & writers_in(log)) and bool(earlier)
 
     def _break_the_store(self, event: Event) -> bool:
         fault = Fault(**vars(STORAGE[event.kind]))
         self.stage.proxy.faults.append(fault)
         self._after(event.seconds, lambda: self.stage.proxy.faults.remove(fault))
+        self.unproved.append((event.kind, lambda: fault.struck > 0))
         return True
 
     def _after(self, seconds: float, act: Callable[[], None]) -> None:
@@ -264,6 +283,7 @@ class Play:
 
     def _judge(self) -> None:
         report, session = self.report, Session(self.folder)
+        self.prove()
         rows, expected = session.trials(), self.stage.undisturbed.trials()
         ids = rows["trial_id"].to_pylist()
         spans = sorted(r for record in self.folder.commits() for part in record.parts for r in part.ranges)
@@ -275,12 +295,17 @@ class Play:
         report.same = digest(rows) == digest(expected)
         report.left = self._left_over()
 
+    def prove(self) -> None:
+        """Count what could not be counted when it was injected."""
+        for kind, proof in self.unproved:
+            self._count(kind, proof())
+
     def _left_over(self) -> list[str]:
         """Processes of the sweep, which have some seconds to end, and files where temporary ones belong."""
         until = time.monotonic() + 30
         while True:
-            found = [driver.pid for driver in self.drivers if _runs(driver)]
-            actors = self.stage.nodes.titled(f"{self._worker}|ray::AggregatorActor")
+            found = [driver.pid for driver in self.drivers if runs(driver)]
+            actors = self.stage.nodes.titled(f"({self._worker}|AggregatorActor|Loader)")
             if not (found or actors) or time.monotonic() > until:
                 left = [f"driver {pid}" for pid in found] + [f"actor {process.pid}" for process in actors]
                 return left + [f"file {path.name}" for path in self.stage.temporary.iterdir()]
@@ -288,45 +313,9 @@ class Play:
 
     def _told(self) -> str:
         done = f"{self.ledger.done.total()} of {self.total} done"
-        return f"{done}; the drivers said: {self.log.read_text()[-3000:]}"
+        return f"{done}; the drivers said: {''.join(log.read_text()[-2000:] for log in self.logs)}"
 
 
-def _runs(process: psutil.Popen) -> bool:
-    return process.poll() is None
-
-
-def _python(driver: psutil.Popen) -> list[psutil.Process]:
-    """The driver itself, which what enters a namespace has as its child."""
-    with suppress(psutil.Error):
-        return [p for p in [*driver.children(recursive=True), driver] if "grid" in p.cmdline() and "-m" in p.cmdline()]
-    return []
-
-
-def _listens(process: psutil.Process) -> bool:
-    """Whether it has a handler for SIGTERM yet; before, the signal ends it as it ends any process that begins."""
-    with suppress(OSError):
-        caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text(), re.MULTILINE)
-        return caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
-    return False
-
-
-def end(driver: psutil.Popen) -> None:
-    with suppress(psutil.Error):
-        for process in [*driver.children(recursive=True), driver]:
-            process.kill()
-    driver.wait(20)
-
-
-SHARED = Path("/dev/shm")  # noqa: S108 - where Ray keeps its object store on Linux
-
-
-def shared_memory() -> set[str]:
-    """Objects in shared memory that no process has open: what is left of somebody."""
-    names = {entry.name for entry in SHARED.iterdir()} if SHARED.is_dir() else set()
-    opened = set()
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
-        with suppress(OSError):
-            target = link.readlink()
-            if target.parent == SHARED:
-                opened.add(target.name)
-    return names - opened
+def writers_in(log: Path) -> set[str]:
+    """The writers of commit records that a driver has said are its own."""
+    return set(re.findall(r"commit records of writer (\w+) are this driver's", log.read_text()))

@@ -17,6 +17,8 @@ from tests.services.fault_proxy import fault_proxy
 from tests.services.seaweed import Seaweed
 
 SYMBOLS = ("AAPL", "IBM")
+CPUS, OF_A_DRIVER = 2, 3
+"""CPUs of a node, and how many of all a driver may hold: there is one more on two whole nodes for a second driver."""
 
 
 def sweep_of(data: str, results: str, slow: int) -> dict[str, Any]:
@@ -28,7 +30,7 @@ def sweep_of(data: str, results: str, slow: int) -> dict[str, Any]:
 
 @contextmanager
 def stage(
-    s3: Seaweed, bucket: str, folder: Path, members: int = 2, slow: int = 40, pause_ms: float = 40.0
+    s3: Seaweed, bucket: str, folder: Path, members: int = 2, slow: int = 40, pause_ms: float = 60.0
 ) -> Iterator[Stage]:
     """All of it, gone when the block ends. The environment has the credentials of `s3` already."""
     undisturbed = run(sweep_of(str(DATA), str(folder / "undisturbed"), slow), "serial")
@@ -39,14 +41,15 @@ def stage(
     environment = {
         "GRID_CACHE_DIR": str(folder / "cache"),
         "TMPDIR": str(temporary),
+        "GRID_LOG": "json",
         PAUSE_VARIABLE: str(pause_ms),
     }
     environment |= {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     with (
         network(members + 1) as net,
         fault_proxy(s3.url, net.host) as proxy,
-        nodes(net, members, environment, folder) as cluster,
+        nodes(net, members, environment, folder, cpus=CPUS) as cluster,
     ):
         by_proxy, direct = (f"s3://{bucket}/{prefix}/{{}}?endpoint_url={url}" for url in (proxy.url, s3.url))
-        spec = sweep_of(by_proxy.format("bars"), by_proxy.format("results"), slow)
+        spec = sweep_of(by_proxy.format("bars"), by_proxy.format("results"), slow) | {"cluster": {"cpus": OF_A_DRIVER}}
         yield Stage(cluster, proxy, spec, direct.format("results"), undisturbed, folder, temporary)

@@ -1,13 +1,21 @@
 """A real sweep on a real cluster of three nodes while everything breaks: the rows are the undisturbed ones."""
 
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from grid.aggregate import Ledger
+from storage.providers import LocalProvider
+from storage.sessions import CommitRecord, SessionFolder
 from tests.chaos.cluster import runs
-from tests.chaos.play import Play, Stage, shared_memory
+from tests.chaos.play import Play, Report, Stage
+from tests.chaos.processes import shared_memory
 from tests.chaos.schedule import KINDS, Event, schedule
 from tests.chaos.stage import stage
+from tests.services.fault_proxy import FaultProxy
 from tests.services.seaweed import Seaweed
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.filterwarnings("default")]
@@ -16,7 +24,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.filterwarnings("defau
 @pytest.fixture(scope="module")
 def theatre(s3: Seaweed, bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     before = shared_memory()
-    with stage(s3, bucket, tmp_path_factory.mktemp("chaos"), slow=36, pause_ms=30.0) as made:
+    with stage(s3, bucket, tmp_path_factory.mktemp("chaos"), slow=36, pause_ms=45.0) as made:
         yield made
         nodes, trees = made.nodes, [p for place in made.nodes.running for p in made.nodes.tree(place)]
     assert not [process for process in trees if runs(process)], "processes of the cluster are left"
@@ -53,3 +61,43 @@ def test_a_seed_gives_one_schedule_and_all_kinds() -> None:
     assert schedule(5, 20) == schedule(5, 20)
     assert schedule(5, 20) != schedule(6, 20)
     assert {event.kind for event in schedule(5, len(KINDS))} == set(KINDS)
+
+
+def unplayed(folder: Path) -> Play:
+    """A play of which only the books are kept."""
+    play = Play.__new__(Play)
+    play.report, play.events, play.tries, play.later, play.unproved = Report(1), [], 0, [], []
+    play.stage = SimpleNamespace(proxy=FaultProxy("http://nowhere"))  # type: ignore[assignment]
+    play.folder = SessionFolder(LocalProvider(folder / "results"), "s")
+    play.ledger, play.logs = Ledger(1), [folder / "first.log", folder / "second.log"]
+    for log in play.logs:
+        log.write_text(f"... commit records of writer {log.stem} are this driver's ...")
+    return play
+
+
+def counted(play: Play) -> tuple[Counter[str], Counter[str]]:
+    play.prove()
+    return play.report.faults, play.report.impossible
+
+
+@pytest.mark.parametrize("struck", [0, 3])
+def test_requests_that_nothing_was_done_to_are_no_fault(tmp_path: Path, struck: int) -> None:
+    play = unplayed(tmp_path)
+    play.events.append(Event(0.1, "requests reset", 1.0, 0))
+    play._try(play.events[0])
+    play.stage.proxy.faults[0].struck = struck
+    one = Counter({"requests reset": 1})
+    assert counted(play) == ((one, Counter()) if struck else (Counter(), one))
+
+
+@pytest.mark.parametrize(
+    ("writers", "both"),
+    [("first second", True), ("second first", True), ("first first", False), ("second second", False), ("", False)],
+)
+def test_a_second_driver_counts_where_both_committed_after_it_began(tmp_path: Path, writers: str, both: bool) -> None:
+    play = unplayed(tmp_path)
+    for n, writer in enumerate(["first", "second", *writers.split()]):
+        play.folder.commit(CommitRecord(n, writer, ()))
+    play.unproved.append(("second driver", lambda: play._both_committed(2, play.logs[1])))
+    one = Counter({"second driver": 1})
+    assert counted(play) == ((one, Counter()) if both else (Counter(), one))

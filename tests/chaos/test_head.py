@@ -21,7 +21,7 @@ from storage.sessions import SessionFolder
 from tests.chaos.cluster import Nodes, free_port, nodes
 from tests.chaos.network import Network, network
 from tests.chaos.paced import PAUSE_VARIABLE
-from tests.chaos.play import end
+from tests.chaos.processes import end
 from tests.chaos.stage import sweep_of
 from tests.conftest import REPOSITORY
 from tests.e2e.sweeps import DATA
@@ -105,7 +105,7 @@ def test_with_redis_a_sweep_outlives_the_head(tmp_path: Path) -> None:
     with network(3) as net, redis(net, tmp_path) as address:
         behind = {"RAY_REDIS_ADDRESS": address, "RAY_external_storage_namespace": f"n{uuid.uuid4().hex[:8]}"}
         own = environment(tmp_path)
-        with nodes(net, 0, {**own, **behind}, tmp_path, (f"--redis-password={PASSWORD}",)) as cluster:
+        with nodes(net, 0, {**own, **behind}, tmp_path, head_options=(f"--redis-password={PASSWORD}",)) as cluster:
             cluster.environment = {k: v for k, v in cluster.environment.items() if k not in behind}
             for place in (1, 2):
                 cluster.start(place)

@@ -23,12 +23,13 @@ from yarl import URL
 _HOP = {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "proxy-connection", "trailer"}
 
 
-@dataclass
+@dataclass(eq=False)
 class Fault:
     """What to do to requests whose method, path and query match; the first fault that matches acts.
 
     action: status (an S3 error `code`), reset (the server never sees it), reset_after (the server acts, the answer is
     lost), truncate (to `length` bytes), flip (one bit at `length`) or none. times: how often, None for ever. p: chance.
+    struck: to how many requests it was done.
     """
 
     action: str = "none"
@@ -40,6 +41,7 @@ class Fault:
     latency_s: float = 0.0
     times: int | None = None
     p: float = 1.0
+    struck: int = 0
 
     def takes(self, request: web.Request, chance: random.Random) -> bool:
         fits = re.fullmatch(self.method, request.method) and re.search(self.path, request.raw_path)
@@ -71,6 +73,7 @@ class FaultProxy:
         self.seen.append((verb, request.raw_path, fault.action))
         self.headers.append({name.lower(): value for name, value in request.headers.items()})
         await asyncio.sleep(fault.latency_s)
+        fault.struck += fault.action not in ("truncate", "flip")
         if fault.action == "reset":
             _reset(request)
         if fault.action == "status":
@@ -98,9 +101,11 @@ class FaultProxy:
             out = web.StreamResponse(status=answer.status, reason=answer.reason, headers=kept)
             if fault.action == "flip" and len(data) > fault.length:
                 data[fault.length] ^= 1
+                fault.struck += 1
             await out.prepare(request)
             if fault.action == "truncate" and len(data) > fault.length:
                 await out.write(bytes(data[: fault.length]))
+                fault.struck += 1
                 _reset(request)
             if request.method != "HEAD":
                 await out.write(bytes(data))
