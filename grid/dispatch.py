@@ -1,7 +1,8 @@
 """Which unit goes to which worker, and what happens when one does not come back. Events in, instructions out.
 
 No clock, no Ray: whoever drives it tells it the time. A unit that fails with its worker is tried again, elsewhere; one
-that took two workers with it is split, down to the trial that does it, which is given up and becomes a failed row. When
+that took two workers with it is split, down to the trial that does it, which is given up and becomes a failed row. One
+that is lost with a whole node is only tried again, as nodes go by chance; not for ever, as it may be the cause. When
 nothing is left to send, a worker without work is given a copy of a unit that takes far longer than it should; the copy
 that comes back first ends the other.
 """
@@ -16,13 +17,15 @@ from grid.plan import WorkUnit
 DEPTH = 2
 """Units a worker has at a time: one that runs, one that waits so that it never idles."""
 MOST_ATTEMPTS, MOST_ATTEMPTS_ALONE = 2, 4
-"""Tries before a unit is split, and before a single trial is given up: nodes that go by chance must not condemn it."""
+"""Tries before a unit is split, and before a single trial is given up. Nodes that are lost do not count."""
+MOST_NODES = 20
+"""Nodes that a unit may be lost with before the sweep is to be paused: it may be what takes them."""
 SHORTEST_DEADLINE_S = 30.0
 DEADLINE_FACTOR = 10.0
 STRAGGLES_AFTER_S = 2.0
 STRAGGLE_FACTOR = 2.0
 """A unit that has run for so long, and for so many times its estimate, is copied when there is nothing else to do."""
-CAUSES = ("first", "worker_died", "overdue", "bars_lost", "batch_lost", "moved", "split", "copied")
+CAUSES = ("first", "worker_died", "node_died", "overdue", "bars_lost", "batch_lost", "moved", "split", "copied")
 """Why an attempt is made: the plan says so, or because of what became of the last one."""
 
 
@@ -57,6 +60,7 @@ class Dispatcher:
     _exhausted: bool = False
     _superseded: list[str] = field(default_factory=list)
     _nobody_late_at: float | None = None
+    _nodes: Counter[WorkUnit] = field(default_factory=Counter)
 
     def go_on(self, units: Iterator[WorkUnit]) -> None:
         """More units, once those before are used up."""
@@ -85,6 +89,7 @@ class Dispatcher:
         """A unit came back from its worker after `seconds` of work on `trials` (by default all of its numbers)."""
         numbers = attempt.unit.stop - attempt.unit.start
         self.pace.learn(attempt.unit.dataset, numbers if trials is None else trials, seconds)
+        self._nodes.pop(attempt.unit, None)
         if self._leave(attempt, now):
             for worker, queue in self._queues.items():
                 if queue and queue[0].unit == attempt.unit and worker != attempt.worker:
@@ -119,13 +124,22 @@ class Dispatcher:
         self._again.append((1, unit, "batch_lost"))
 
     def lost(self, worker: str, reason: str, cause: str = "worker_died") -> None:
-        """A worker is gone. The unit at its head is charged with it; those behind are only sent elsewhere."""
+        """A worker is gone. The unit at its head is charged with it, unless it went with its node (cause "node_died");
+        those behind are only sent elsewhere.
+        """
         queue = self._queues.pop(worker, deque())
         for place, attempt in enumerate(queue):
-            if place == 0:
+            if place == 0 and cause == "node_died":
+                self._again.append((attempt.number, attempt.unit, cause))
+                self._nodes[attempt.unit] += 1
+            elif place == 0:
                 self._charge(attempt, reason, cause)
             else:
                 self._again.append((attempt.number, attempt.unit, "moved"))
+
+    def takes_nodes(self) -> WorkUnit | None:
+        """A unit that was lost with so many nodes that the sweep is to be paused; None while there is none."""
+        return next((unit for unit, nodes in self._nodes.items() if nodes >= MOST_NODES), None)
 
     def overdue(self, now: float) -> list[str]:
         """Workers whose current unit has taken far longer than it should: ten times the estimate, at least 30 s."""

@@ -39,7 +39,7 @@ TABLE = (
     Metric(
         "grid_attempts_total",
         "counter",
-        "Attempts at units, by cause: first, worker_died, overdue, bars_lost, batch_lost, moved, split, copied.",
+        "Attempts at units: first, worker_died, node_died, overdue, bars_lost, batch_lost, moved, split, copied.",
         ("cause",),
     ),
     Metric("grid_kernel_seconds_total", "counter", "CPU seconds that workers spent evaluating units.", ("strategy",)),

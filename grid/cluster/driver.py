@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayTaskError
+from ray.exceptions import ActorUnavailableError, NodeDiedError, RayActorError, RayTaskError
 
 from grid.cluster.actors import Done, Worker
 from grid.cluster.bars import BARS_LOST, BarsOnCluster
 from grid.cluster.collect import GONE, WAIT_S, Collector, cause_of, last_line, named, optioned
 from grid.cluster.connect import check_versions, running_versions
 from grid.cluster.names import unit_name
-from grid.dispatch import Attempt, Dispatcher
+from grid.dispatch import MOST_NODES, Attempt, Dispatcher
 from grid.errors import BadInput
 from grid.evaluate import Evaluator
 from grid.logs import spoken
@@ -26,6 +26,7 @@ from grid.resolve import ResolvedSweep
 from grid.results import batch_of
 from grid.rounds import spans
 from grid.sweep import Watch, Work
+from storage.errors import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +36,20 @@ PATIENCE_S = 30.0
 """Without any worker for so long, the log says what that may mean."""
 MOST_STILLBORN = 3
 """Workers that die before they say hello, one after the other and none better, before the sweep is called off."""
+NODE_DIED = "its node has died"
 DRIVER_CPUS_VARIABLE = "GRID_DRIVER_CPUS"
 """Set by `grid submit`: CPUs of the cluster that the driver itself occupies."""
+
+
+def with_its_node(error: Exception) -> bool:
+    """Whether a worker went with its node, or is out of reach; else it died of what it did, or alone.
+
+    Ray says of an actor's death whether it was the node's, in words only. An actor is unavailable when it does not
+    answer and Ray has not heard of its death, which it has within a second where the node lives.
+    """
+    if isinstance(error, (NodeDiedError, ActorUnavailableError)):
+        return True
+    return isinstance(error, RayActorError) and (error.preempted or NODE_DIED in str(error))
 
 
 @dataclass(frozen=True)
@@ -216,7 +229,13 @@ class Driver:
             self._bars.lost(unit.dataset, sent.bars, last_line(error.cause))
             return
         except GONE as error:
-            self._lose(attempt.worker, f"its worker died ({type(error).__name__})")
+            cause = "node_died" if with_its_node(error) else "worker_died"
+            self._lose(attempt.worker, f"its worker died ({type(error).__name__})", cause)
+            if (taking := self._dispatcher.takes_nodes()) is not None:
+                raise StorageError(
+                    f"trials [{taking.start}, {taking.stop}) were lost with their node {MOST_NODES} times: "
+                    f"{last_line(error)}. Either nodes go faster than a unit is done, or these trials take them along."
+                ) from error
             return
         self._dispatcher.finished(attempt, done.seconds, time.monotonic(), done.rows)
         self._bars.proved(unit.dataset, done.read)

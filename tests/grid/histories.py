@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from grid.aggregate import Aggregator, read_ledger
-from grid.dispatch import Attempt, Dispatcher
+from grid.dispatch import MOST_ATTEMPTS_ALONE, Attempt, Dispatcher
 from grid.outbox import Outbox, Parcel
 from grid.pace import Pace
 from grid.plan import Plan, WorkUnit
@@ -116,6 +116,7 @@ class Driver:
         self.outbox = Outbox()
         self.answers: list[tuple[Parcel, object]] = []
         self.given_up: list[int] = []
+        self.by_chance: Counter[int] = Counter()
         size = self.dice.choice([1, 3, 8, 100])
         done = read_ledger(SessionFolder(self.world, "s"), KEEP).done
         self.dispatcher = Dispatcher(self.plan.units(lambda _: size, done), Pace([9, 9], fixed=size))
@@ -154,7 +155,7 @@ class Driver:
         unit = attempt.unit
         if self.deadly & set(range(unit.start, unit.stop)):
             self.workers[name].insert(0, attempt)
-            self.die(name)
+            self.end(name)
             return
         self.dispatcher.finished(attempt, 0.1, self.clock[0])
         for late in self.dispatcher.superseded():
@@ -164,12 +165,23 @@ class Driver:
         if self.dice.random() < 0.1:
             self.outbox.take(unit, evaluated(unit))  # its copy came back as well, at the same moment
 
-    def die(self, name: str | None = None) -> None:
-        if name is None and not self.workers:
-            return
-        name = name or self.dice.choice(list(self.workers))
+    def die(self) -> None:
+        """A worker dies alone and by chance, which cannot be told from one that dies of what it does."""
+        if self.workers:
+            name = self.dice.choice(list(self.workers))
+            for attempt in self.workers[name][:1]:
+                self.by_chance.update(range(attempt.unit.start, attempt.unit.stop))
+            self.end(name)
+
+    def lose_node(self) -> None:
+        """A worker goes with its node."""
+        busy = [name for name, held in self.workers.items() if held]
+        if busy:
+            self.end(self.dice.choice(busy), "node_died")
+
+    def end(self, name: str, cause: str = "worker_died") -> None:
         del self.workers[name]
-        self.dispatcher.lost(name, "its worker died")
+        self.dispatcher.lost(name, "its worker died", cause)
         while self.dispatcher.given_up:
             unit = self.dispatcher.given_up.pop().unit
             self.given_up.append(unit.start)
@@ -262,6 +274,7 @@ class History:
         others = [d for d in self.drivers if d is not driver]
         kinds: dict[str, Callable[[], None]] = {
             "worker": driver.die,
+            "node": driver.lose_node,
             "bars": driver.lose_bars,
             "batch": driver.lose_batch,
             "silence": driver.give_up_on_answers,
@@ -270,7 +283,7 @@ class History:
         }
         if others:
             kinds["race"] = lambda: self._race(others[0])
-        kind = self.dice.choice(list(kinds))
+        kind = self.dice.choice([*kinds, "node", "node", "node", "node"])
         self.events[kind] += 1
         kinds[kind]()
 
@@ -314,8 +327,5 @@ class History:
         failed = sum(n % 7 == 0 for n in expected)
         assert (ledger.summary.ok, ledger.summary.failed) == (len(expected) - failed, failed), self.seed
         for driver in self.drivers:
-            assert set(driver.given_up) <= self.deadly | self.chargeable(), self.seed
-
-    def chargeable(self) -> set[int]:
-        """Trials that may be given up without being deadly: workers that die by chance condemn whom they hold."""
-        return set(range(self.plan.total)) if self.events["worker"] >= 4 else set()
+            chance = {n for n, deaths in driver.by_chance.items() if deaths >= MOST_ATTEMPTS_ALONE}
+            assert set(driver.given_up) <= self.deadly | chance, self.seed

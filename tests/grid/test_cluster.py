@@ -6,8 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from ray.core.generated import common_pb2
+from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError
 
 from grid.cluster import connect
+from grid.cluster.driver import with_its_node
 from grid.cluster.names import MOST_NAMES, bars_name, unit_name
 from grid.errors import BadInput
 from grid.session import Session
@@ -52,6 +55,27 @@ def test_our_handler_of_sigterm_comes_back_also_where_ray_does_not_start():
         assert signal.getsignal(signal.SIGTERM) == before
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def died(words: str, reason: int = 0) -> ActorDiedError:
+    info = common_pb2.NodeDeathInfo(reason=reason)
+    context = common_pb2.ActorDiedErrorContext(error_message=words, actor_id=bytes(16), node_death_info=info)
+    return ActorDiedError(context)
+
+
+@pytest.mark.parametrize(
+    ("error", "with_node"),
+    [
+        (died("The actor died because its node has died. Node Id: 12ab"), True),
+        (died("The actor died.", common_pb2.NodeDeathInfo.AUTOSCALER_DRAIN_PREEMPTED), True),
+        (died("The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR"), False),
+        (ActorUnavailableError("no answer", bytes(16)), True),
+        (NodeDiedError("gone"), True),
+        (OutOfMemoryError("killed"), False),
+    ],
+)
+def test_only_what_died_without_its_node_is_charged(error: Exception, with_node: bool):
+    assert with_its_node(error) == with_node
 
 
 @pytest.mark.ray

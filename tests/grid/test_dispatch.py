@@ -7,7 +7,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from grid.dispatch import DEPTH, MOST_ATTEMPTS, MOST_ATTEMPTS_ALONE, SHORTEST_DEADLINE_S, Attempt, Dispatcher
+from grid.dispatch import (
+    DEPTH,
+    MOST_ATTEMPTS,
+    MOST_ATTEMPTS_ALONE,
+    MOST_NODES,
+    SHORTEST_DEADLINE_S,
+    Attempt,
+    Dispatcher,
+)
 from grid.pace import Pace
 from grid.plan import WorkUnit
 
@@ -116,6 +124,14 @@ class Workers(RuleBasedStateMachine):
         if self.queues[name]:
             self.deaths.update(numbers_of(self.queues[name][0].unit))
         self.lose(name)
+
+    @precondition(lambda self: self.queues)
+    @rule(which=st.integers(0, 3))
+    def lose_a_node(self, which: int) -> None:
+        """Nobody is charged, however many go."""
+        name = list(self.queues)[which % len(self.queues)]
+        self.over += self.queues.pop(name)
+        self.dispatcher.lost(name, "its worker died", "node_died")
 
     @precondition(lambda self: any(self.queues.values()))
     @rule()
@@ -272,6 +288,39 @@ def test_a_worker_that_is_added_twice_keeps_its_work() -> None:
     given.next_for("a", 0.0)
     given.add_worker("a")
     assert given.holds("a") == 1
+
+
+def test_lost_nodes_condemn_nobody_and_are_not_borne_for_ever() -> None:
+    given = dispatcher_of([WorkUnit(0, 0, 1), WorkUnit(0, 1, 9)])
+    given.add_worker("other")
+    other = given.next_for("other", 0.0)
+    for lost in range(MOST_NODES):
+        assert given.takes_nodes() is None
+        given.add_worker(f"w{lost}")
+        attempt = given.next_for(f"w{lost}", 0.0)
+        assert (attempt.number, attempt.unit) == (1, WorkUnit(0, 1, 9)), "neither charged nor split"
+        given.lost(f"w{lost}", "its worker died", "node_died")
+    assert given.takes_nodes() == WorkUnit(0, 1, 9)
+    assert given.given_up == []
+    given.finished(other, 0.1, 0.0)
+    given.add_worker("last")
+    given.finished(given.next_for("last", 0.0), 0.1, 0.0)
+    assert given.takes_nodes() is None
+    assert given.empty()
+    assert given.attempts == Counter({"first": 2, "node_died": MOST_NODES})
+
+
+def test_nodes_do_not_count_among_the_deaths_of_a_trial() -> None:
+    given = dispatcher_of([WorkUnit(0, 0, 1)])
+    causes = ["worker_died", *["node_died"] * 3] * MOST_ATTEMPTS_ALONE
+    for number, cause in enumerate(causes):
+        assert (given.given_up == []) == (causes[:number].count("worker_died") < MOST_ATTEMPTS_ALONE)
+        if given.given_up:
+            break
+        given.add_worker(f"w{number}")
+        given.next_for(f"w{number}", 0.0)
+        given.lost(f"w{number}", "its worker died", cause)
+    assert causes[:number].count("worker_died") == MOST_ATTEMPTS_ALONE
 
 
 def test_lost_bars_condemn_nobody() -> None:

@@ -7,6 +7,7 @@ from unittest.mock import patch
 import pytest
 
 from grid import aggregate
+from grid.dispatch import Dispatcher
 from storage import sessions
 from storage.sessions import CommitRecord, SessionFolder
 from tests.grid import histories
@@ -34,7 +35,7 @@ def play(seeds: range) -> Counter[str]:
     return events
 
 
-KINDS = {"worker", "bars", "batch", "silence", "aggregator", "driver", "race"}
+KINDS = {"worker", "node", "bars", "batch", "silence", "aggregator", "driver", "race"}
 
 
 def test_each_trial_is_committed_once_whatever_happens() -> None:
@@ -57,6 +58,17 @@ def test_a_seed_repeats_its_history() -> None:
 
 def _log(history: History) -> list[CommitRecord]:
     return list(SessionFolder(history.world, "s").commits())
+
+
+def test_nodes_that_are_charged_are_noticed() -> None:
+    """The check can fail: where a lost node counts like a dead worker, innocent trials are given up."""
+    lost = Dispatcher.lost
+
+    def charged(dispatcher: Dispatcher, worker: str, reason: str, _cause: str = "") -> None:
+        lost(dispatcher, worker, reason)
+
+    with patch.object(Dispatcher, "lost", charged), pytest.raises(AssertionError):
+        play(range(2_000))
 
 
 def test_a_store_that_lets_two_win_a_number_is_noticed() -> None:
