@@ -16,7 +16,7 @@ from tests.benchmarks.machine import processor
 from tests.chaos.network import Namespaces
 from tests.chaos.play import Play, Report, Stage
 from tests.chaos.processes import shared_memory
-from tests.chaos.schedule import KINDS, OF_LINKS, schedule
+from tests.chaos.schedule import KINDS, OF_LINKS, OUTCOMES, schedule
 from tests.chaos.stage import CPUS, OF_A_DRIVER, stage
 from tests.conftest import REPOSITORY
 from tests.services.seaweed import seaweed
@@ -64,7 +64,7 @@ def page(reports: list[Report], first: int, namespaces: bool, shared: int) -> st
     left = sum(len(report.left) for report in reports)
     late = EVENTS * len(reports) - faults.total() - missed.total()
     packages = ", ".join(f"{name} {version(name)}" for name in ("ray", "pyarrow", "numpy"))
-    rows = [f"| {kind} | {faults[kind]} | {missed[kind]} |" for kind in KINDS]
+    rows = [row for kind in KINDS for row in rows_of(kind, faults, missed)]
     return "\n".join(
         [
             "# Chaos",
@@ -93,8 +93,9 @@ def page(reports: list[Report], first: int, namespaces: bool, shared: int) -> st
             f"| seconds in all | {sum(r.seconds for r in reports):,.0f} |",
             "",
             "Faults that did something, and those that did nothing: the victim was not there for some seconds, no",
-            "request met what was to become of requests, or the second driver, which begins with `--force`, and an",
-            f"earlier one did not both commit after that. {late} more came too late, as the sweep was done.",
+            "request met what was to become of requests, or the second driver, which begins with `--force`, was given",
+            "nothing to do, or no driver before it went on. Where it worked and committed nothing, the commit log had",
+            f"all of it from the other one already. {late} more faults came too late, as the sweep was done.",
             "",
             "| fault | did something | did nothing |",
             "|---|---|---|",
@@ -102,6 +103,13 @@ def page(reports: list[Report], first: int, namespaces: bool, shared: int) -> st
             "",
         ]
     )
+
+
+def rows_of(kind: str, faults: Counter[str], missed: Counter[str]) -> list[str]:
+    """The lines of a kind of fault: one, or one for each way in which it may end and one for those that did nothing."""
+    if kind not in OUTCOMES:
+        return [f"| {kind} | {faults[kind]} | {missed[kind]} |"]
+    return [*(f"| {name} | {faults[name]} | |" for name in OUTCOMES[kind]), f"| {kind}, neither | | {missed[kind]} |"]
 
 
 if __name__ == "__main__":

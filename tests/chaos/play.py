@@ -23,7 +23,7 @@ from storage.providers import provider_for
 from storage.sessions import SessionFolder
 from tests.chaos.cluster import Nodes
 from tests.chaos.processes import end, listens, python_of, runs
-from tests.chaos.schedule import Event
+from tests.chaos.schedule import BOTH, FENCED, Event
 from tests.conftest import REPOSITORY
 from tests.rows import digest
 from tests.services.fault_proxy import Fault, FaultProxy
@@ -96,8 +96,8 @@ class Play:
         self.later: list[tuple[float, Callable[[], None]]] = []
         self.drivers: list[psutil.Popen] = []
         self.logs: list[Path] = []
-        self.unproved: list[tuple[str, Callable[[], bool]]] = []
-        """Faults that were injected, and what tells at the end whether they did anything."""
+        self.unproved: list[tuple[str, Callable[[], str | None]]] = []
+        """Faults that were injected, and what tells at the end as what they count; None for one that did nothing."""
         self._worker = rf"(Worker|{self.session_id} .*\[)"
         """What a worker's process is called: its class while it is idle, and else the unit that it works on."""
 
@@ -251,20 +251,24 @@ class Play:
         self._start(
             "resume", self.session_id, "--store", store, "--force", "--trust", "--address", self.stage.nodes.address
         )
-        self.unproved.append(("second driver", lambda: self._both_committed(before, self.logs[others])))
+        self.unproved.append(("second driver", lambda: self._what_became_of(self.logs[others], before)))
         return True
 
-    def _both_committed(self, since: int, log: Path) -> bool:
-        """Whether the driver with that log has committed from that number on, and an earlier one has as well."""
-        writers = {record.writer for record in self.folder.commits(since)}
-        earlier = [other for other in self.logs[: self.logs.index(log)] if writers & writers_in(other)]
-        return bool(writers & writers_in(log)) and bool(earlier)
+    def _what_became_of(self, log: Path, since: int) -> str | None:
+        """Of the driver with that log, when number `since` was the next: a driver before it must have gone on, and its
+        own aggregator must have been given batches.
+        """
+        writers, own = {record.writer for record in self.folder.commits(since)}, writers_in(log)
+        earlier = set().union(*(writers_in(other) for other in self.logs[: self.logs.index(log)]))
+        if not own or not writers & earlier:
+            return None
+        return BOTH if writers & own else FENCED
 
     def _break_the_store(self, event: Event) -> bool:
         fault = Fault(**vars(STORAGE[event.kind]))
         self.stage.proxy.faults.append(fault)
         self._after(event.seconds, lambda: self.stage.proxy.faults.remove(fault))
-        self.unproved.append((event.kind, lambda: fault.struck > 0))
+        self.unproved.append((event.kind, lambda: event.kind if fault.struck else None))
         return True
 
     def _after(self, seconds: float, act: Callable[[], None]) -> None:
@@ -298,7 +302,8 @@ class Play:
     def prove(self) -> None:
         """Count what could not be counted when it was injected."""
         for kind, proof in self.unproved:
-            self._count(kind, proof())
+            became = proof()
+            self._count(became or kind, became is not None)
 
     def _left_over(self) -> list[str]:
         """Processes of the sweep, which have some seconds to end, and files where temporary ones belong."""

@@ -17,8 +17,8 @@ from tests.services.fault_proxy import fault_proxy
 from tests.services.seaweed import Seaweed
 
 SYMBOLS = ("AAPL", "IBM")
-CPUS, OF_A_DRIVER = 2, 3
-"""CPUs of a node, and how many of all a driver may hold: there is one more on two whole nodes for a second driver."""
+CPUS, OF_A_DRIVER = 2, 2
+"""CPUs of a node, and how many of all a driver may hold: on two whole nodes as many are left for a second driver."""
 
 
 def sweep_of(data: str, results: str, slow: int) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def sweep_of(data: str, results: str, slow: int) -> dict[str, Any]:
 
 @contextmanager
 def stage(
-    s3: Seaweed, bucket: str, folder: Path, members: int = 2, slow: int = 40, pause_ms: float = 60.0
+    s3: Seaweed, bucket: str, folder: Path, members: int = 2, slow: int = 40, pause_ms: float = 120.0
 ) -> Iterator[Stage]:
     """All of it, gone when the block ends. The environment has the credentials of `s3` already."""
     undisturbed = run(sweep_of(str(DATA), str(folder / "undisturbed"), slow), "serial")

@@ -10,10 +10,11 @@ import pytest
 from grid.aggregate import Ledger
 from storage.providers import LocalProvider
 from storage.sessions import CommitRecord, SessionFolder
+from tests.chaos.__main__ import rows_of
 from tests.chaos.cluster import runs
 from tests.chaos.play import Play, Report, Stage
 from tests.chaos.processes import shared_memory
-from tests.chaos.schedule import KINDS, Event, schedule
+from tests.chaos.schedule import BOTH, FENCED, KINDS, Event, schedule
 from tests.chaos.stage import stage
 from tests.services.fault_proxy import FaultProxy
 from tests.services.seaweed import Seaweed
@@ -24,7 +25,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.filterwarnings("defau
 @pytest.fixture(scope="module")
 def theatre(s3: Seaweed, bucket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     before = shared_memory()
-    with stage(s3, bucket, tmp_path_factory.mktemp("chaos"), slow=36, pause_ms=45.0) as made:
+    with stage(s3, bucket, tmp_path_factory.mktemp("chaos"), slow=36, pause_ms=90.0) as made:
         yield made
         nodes, trees = made.nodes, [p for place in made.nodes.running for p in made.nodes.tree(place)]
     assert not [process for process in trees if runs(process)], "processes of the cluster are left"
@@ -55,6 +56,13 @@ def test_a_schedule_from_a_seed_changes_nothing(theatre: Stage, seed: int) -> No
     report = Play(theatre, seed, schedule(seed, 6)).run()
     assert report.clean, report
     assert report.faults.total() >= 4
+
+
+@pytest.mark.slow
+def test_a_second_driver_gets_to_work(theatre: Stage) -> None:
+    report = Play(theatre, 3, [Event(0.03, "second driver", 0.0, 0)]).run()
+    assert report.clean, report
+    assert report.faults[BOTH] + report.faults[FENCED] == 1, report
 
 
 def test_a_seed_gives_one_schedule_and_all_kinds() -> None:
@@ -91,13 +99,26 @@ def test_requests_that_nothing_was_done_to_are_no_fault(tmp_path: Path, struck: 
 
 
 @pytest.mark.parametrize(
-    ("writers", "both"),
-    [("first second", True), ("second first", True), ("first first", False), ("second second", False), ("", False)],
+    ("writers", "worked", "became"),
+    [
+        ("first second", True, BOTH),
+        ("second first", True, BOTH),
+        ("first first", True, FENCED),
+        ("first first", False, None),
+        ("second second", True, None),
+        ("", True, None),
+    ],
 )
-def test_a_second_driver_counts_where_both_committed_after_it_began(tmp_path: Path, writers: str, both: bool) -> None:
+def test_a_second_driver_counts_where_it_worked_beside_another(
+    tmp_path: Path, writers: str, worked: bool, became: str | None
+) -> None:
     play = unplayed(tmp_path)
+    if not worked:
+        play.logs[1].write_text("it began")
     for n, writer in enumerate(["first", "second", *writers.split()]):
         play.folder.commit(CommitRecord(n, writer, ()))
-    play.unproved.append(("second driver", lambda: play._both_committed(2, play.logs[1])))
-    one = Counter({"second driver": 1})
-    assert counted(play) == ((one, Counter()) if both else (Counter(), one))
+    play.unproved.append(("second driver", lambda: play._what_became_of(play.logs[1], 2)))
+    expected = (Counter([became]), Counter()) if became else (Counter(), Counter(["second driver"]))
+    assert counted(play) == expected
+    (line,) = [line for line in rows_of("second driver", *counted(play)) if "1 |" in line or "2 |" in line]
+    assert (became or "second driver, neither") in line
