@@ -8,7 +8,7 @@ import math
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from grid.ranges import Ranges
 from grid.results import ResultBatch, Summary, join_small, without
@@ -20,13 +20,15 @@ FLUSH_AFTER_S = 1.0
 
 
 @dataclass
-class Ledger:
-    """What the commit log says: which trials are done, how they went, who leads, and the next free number."""
+class Tally:
+    """What the commit log says: which trials are done, how they went, who leads, and the next free number.
+
+    It does not grow with the log, which has hundreds of thousands of records after a week.
+    """
 
     keep: int
     done: Ranges = field(default_factory=Ranges)
     summary: Summary = field(default_factory=Summary)
-    parts: list[Part] = field(default_factory=list)
     next_n: int = 0
 
     def apply(self, record: CommitRecord) -> None:
@@ -35,13 +37,26 @@ class Ledger:
             for start, stop in part.ranges:
                 self.done.add(start, stop)
             self.summary = self.summary.merged(Summary.from_json(part.summary), self.keep)
-            self.parts.append(part)
         self.next_n = record.n + 1
 
     def progress(self) -> "Progress":
         """How far the session is."""
         best = self.summary.best[0] if self.summary.best else None
         return Progress(self.done.total(), self.summary.ok, self.summary.failed, best, self.next_n)
+
+
+@dataclass
+class Ledger(Tally):
+    """A tally that keeps the parts as well, each without its leaders, for those who read rows."""
+
+    parts: list[Part] = field(default_factory=list)
+
+    def apply(self, record: CommitRecord) -> None:
+        """See `Tally.apply`."""
+        super().apply(record)
+        for part in record.parts:
+            counts = {name: part.summary[name] for name in ("ok", "failed")}
+            self.parts.append(replace(part, summary=counts))
 
 
 def read_ledger(folder: SessionFolder, keep: int) -> Ledger:
@@ -97,10 +112,10 @@ class Aggregator:
         objective: Objective,
         keep: int,
         clock: Callable[[], float] = time.monotonic,
-        ledger: Ledger | None = None,
+        ledger: Tally | None = None,
     ) -> None:
         """ledger: the state to go on from where it is known, else it is read from the commit log."""
-        self.ledger = read_ledger(folder, keep) if ledger is None else ledger
+        self.ledger: Tally = read_ledger(folder, keep) if ledger is None else ledger
         self.writer = uuid.uuid4().hex
         self._folder = folder
         self._objective = objective

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from grid.aggregate import Aggregator, Ledger
+from grid.aggregate import Aggregator, Tally
 from grid.cluster.connect import running_versions
 from grid.evaluate import Evaluator
 from grid.logs import speak
@@ -88,7 +88,7 @@ class AggregatorActor(Aggregator):
     """
 
     def __init__(self, store: str, session_id: str, objective: Objective, keep: int) -> None:
-        super().__init__(SessionFolder(provider_for(store), session_id), objective, keep, ledger=Ledger(keep))
+        super().__init__(SessionFolder(provider_for(store), session_id), objective, keep, ledger=Tally(keep))
 
 
 @ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)

@@ -1,5 +1,7 @@
 """The aggregator: whatever arrives, however often, and whatever breaks, each trial is committed once."""
 
+import gc
+import tracemalloc
 from contextlib import suppress
 from dataclasses import dataclass
 from unittest.mock import patch
@@ -10,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from grid import aggregate, results
-from grid.aggregate import FLUSH_AFTER_S, Aggregator, Receipt, read_ledger
+from grid.aggregate import FLUSH_AFTER_S, Aggregator, Ledger, Receipt, Tally, read_ledger
 from grid.ranges import Ranges
 from grid.results import ResultBatch, decode, summarise
 from storage.errors import StorageError
-from storage.sessions import SessionFolder
+from storage.sessions import CommitRecord, Part, SessionFolder
 from tests.grid.faulty import ANSWER_LOST, FAILS, FINE, FaultyProvider
 from tests.grid.made_results import KEEP, NUMBERS, OBJECTIVE, WORLD, batch, bits, rows_of, world_in
 
@@ -160,7 +162,7 @@ def test_batches_are_committed_in_groups() -> None:
     now[0] = FLUSH_AFTER_S
     receipt = given.fold(batch(10, 20))
     assert (receipt.pending, receipt.progress.done, receipt.progress.commits) == (0, 30, 1)
-    assert [part.ranges for part in given.ledger.parts] == [((0, 30),)]  # small ones became one part
+    assert [part.ranges for part in read_ledger(folder, KEEP).parts] == [((0, 30),)]  # small ones became one part
     now[0] += FLUSH_AFTER_S
     assert given.fold(batch(30, 31)).pending == 1  # the waiting began anew
 
@@ -277,3 +279,35 @@ def test_what_arrives_while_the_store_fails_is_committed_in_the_end() -> None:
                 given.fold(batch(start, start + 10))
     assert given.flush().pending == 0
     assert bits(rows_of([batch(0, 60)])) == bits(world_in(check_committed(folder)))
+
+
+def records(first: int, stop: int) -> list[CommitRecord]:
+    """As a long sweep commits them: a part of one range, with its leaders."""
+    made = []
+    for n in range(first, stop):
+        digest = f"{n:064x}"
+        best = [[float(n) + i / 100, n * 1000 + i] for i in range(20)]
+        summary = {"ok": 900, "failed": 100, "best": best}
+        part = Part(f"trials/part-{digest[:24]}.parquet", digest, 1000, ((n * 1000, n * 1000 + 1000),), summary)
+        made.append(CommitRecord.decode(CommitRecord(n, "w" * 32, (part,)).encode(), "here"))
+    return made
+
+
+@pytest.mark.parametrize(("kind", "most"), [(Tally, 10), (Ledger, 1000)])
+def test_memory_for_a_commit_is_small(kind: type[Tally], most: int) -> None:
+    """A week has 400,000 of them. With its leaders a part is 4 KB."""
+    ledger = kind(20)
+    for record in records(0, 200):
+        ledger.apply(record)
+    tracemalloc.start()
+    gc.collect()
+    before = tracemalloc.get_traced_memory()[0]
+    for first in range(200, 2200, 100):
+        for record in records(first, first + 100):
+            ledger.apply(record)
+    del record
+    gc.collect()
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert ledger.next_n == 2200
+    assert grown / 2000 < most
