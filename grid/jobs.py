@@ -22,11 +22,14 @@ from grid.auth import the_token
 from grid.errors import BadInput
 from grid.heartbeat import JOB_VARIABLE
 from grid.packaging import SWEEP_FILE
+from grid.tail import Tail
 
 log = logging.getLogger(__name__)
 
 ANSWER_S = 10.0
 POLL_S = 1.0
+QUIET_S = 5.0
+"""While a job that is followed says nothing for so long, it is asked whether it is over."""
 LOST_S = 60.0
 """How long the cluster may be silent while a job is followed."""
 END_S = 20.0
@@ -144,26 +147,60 @@ class Jobs:
         return str(self._asked(lambda: self._client.get_job_logs(job.job_id)))
 
     def follow(self, job: Job) -> Iterator[str]:
-        """The driver's output as it grows, until the job is over."""
-        seen, heard, over = 0, time.monotonic(), job.over
+        """The driver's output as it grows, until the job is over.
+
+        It is sent once, and again from its beginning when the connection is lost. What the last one did not send is
+        read at the end: a tail ends in the same way when its node is gone.
+        """
+        seen, heard, over, told = 0, time.monotonic(), job.over, False
+        while not over:
+            try:
+                for text in self._tailed(job, seen):
+                    seen, heard = seen + len(text), time.monotonic()
+                    if text:
+                        yield text
+            except BadInput as error:
+                if not told:
+                    log.warning("the driver's output is held up: %s", error)
+                told = True
+            try:
+                over, heard = self.find(job.job_id).over, time.monotonic()
+            except BadInput:
+                if time.monotonic() - heard > LOST_S:
+                    raise
+            if not over:
+                time.sleep(POLL_S)
+        yield from self._rest(job, seen)
+
+    def _tailed(self, job: Job, seen: int) -> Iterator[str]:
+        """What one connection sends after the first `seen` characters, and "" where it is quiet and the job runs."""
+        passed = 0
+        with contextlib.closing(Tail(self._client.tail_job_logs(job.job_id))) as tail:
+            while (text := self._asked(lambda: tail.more(QUIET_S))) is not None:
+                passed += len(text)
+                if passed > seen:
+                    yield text[-(passed - seen) :]
+                    seen = passed
+                elif not text:
+                    if self.find(job.job_id).over:
+                        return
+                    yield ""
+
+    def _rest(self, job: Job, seen: int) -> Iterator[str]:
+        """The output of a job that is over, after the first `seen` characters."""
+        until = time.monotonic() + END_S
         while True:
             try:
-                over = over or self.find(job.job_id).over
                 text = self.log(job)
             except BadInput as error:
-                if time.monotonic() - heard > (END_S if over else LOST_S):
-                    if not over:
-                        raise
+                if time.monotonic() > until:
                     log.warning("the end of the driver's output cannot be read: %s", error)
                     return
+                time.sleep(POLL_S)
             else:
-                heard = time.monotonic()
                 if len(text) > seen:
                     yield text[seen:]
-                    seen = len(text)
-                if over:
-                    return
-            time.sleep(POLL_S)
+                return
 
     def stop(self, job: Job) -> Job:
         """Ask the driver to finish what is in flight, and wait until the job is over."""

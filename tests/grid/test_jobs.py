@@ -1,16 +1,18 @@
 """Jobs without a cluster: addresses, tokens, and what is said when nobody, or somebody else, answers."""
 
+import asyncio
 import http.server
 import socketserver
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import aiohttp
 import pytest
 
-from grid import auth
+from grid import auth, jobs
 from grid.addresses import check_cluster, explained, jobs_address
 from grid.cluster.connect import check_entrance
 from grid.errors import BadInput
@@ -289,3 +291,85 @@ def test_a_job_that_was_not_taken_in_is_told(tmp_path: Path, monkeypatch: pytest
     cluster = Forgetful([RuntimeError("No available agent to submit job")], takes_in=False)
     with jobs_of(cluster, monkeypatch) as jobs, pytest.raises(BadInput, match="No available agent"):
         jobs.send("s1", tmp_path, [])
+
+
+LINES = ["one\n", "two\n", "three\n", "four\n", "five\n"]
+
+
+class Tailed:
+    """A client whose tails go as they are told: how many lines each sends, and how it ends."""
+
+    def __init__(self, *tails: tuple[int, str]) -> None:
+        self.tails, self.left, self.asked, self.over = tails, list(tails), 0, False
+
+    async def tail_job_logs(self, _: str) -> AsyncIterator[str]:
+        lines, then = self.left.pop(0)
+        for line in LINES[:lines]:
+            yield line
+        if then == "breaks":
+            raise aiohttp.ServerDisconnectedError
+        while then == "hangs":
+            await asyncio.sleep(10)
+        self.over = not self.left
+
+    def list_jobs(self) -> list[SimpleNamespace]:
+        if not self.left and self.tails[-1][1] == "hangs":
+            self.over = True
+        status = "SUCCEEDED" if self.over else "RUNNING"
+        about = {"submission_id": "s1", "metadata": {"session_id": "s1"}, "status": status, "message": ""}
+        return [SimpleNamespace(**about, driver_exit_code=0, start_time=1)]
+
+    def get_job_logs(self, _: str) -> str:
+        self.asked += 1
+        return "".join(LINES)
+
+
+@pytest.mark.parametrize(
+    "tails",
+    [
+        [(5, "ends")],
+        [(2, "breaks"), (0, "breaks"), (4, "breaks"), (5, "ends")],
+        [(4, "ends"), (1, "ends")],
+        [(2, "breaks"), (3, "hangs")],
+        [(0, "ends")],
+    ],
+)
+def test_what_is_followed_is_tailed_and_told_once(
+    tails: list[tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "POLL_S", 0.01)
+    monkeypatch.setattr(jobs, "QUIET_S", 0.05)
+    client, here = Tailed(*tails), Jobs.__new__(Jobs)
+    here._address, here._client = "http://far", client  # type: ignore[assignment]
+    told = list(here.follow(here.find("s1")))
+    assert "".join(told) == "".join(LINES)
+    assert client.left == []
+    assert client.asked == 1, "the whole log once, at the end"
+    assert all(told)
+
+
+def test_a_cluster_that_is_silent_for_long_ends_the_following(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "POLL_S", 0.01)
+    monkeypatch.setattr(jobs, "LOST_S", 0.1)
+    client, here = Tailed(*[(1, "breaks")] * 1000), Jobs.__new__(Jobs)
+    here._address, here._client = "http://far", client  # type: ignore[assignment]
+    job = here.find("s1")
+
+    def silent() -> None:
+        raise ConnectionError("no route to host")
+
+    client.list_jobs = silent  # type: ignore[assignment,method-assign]
+    with pytest.raises(BadInput, match=r"http://far did not answer as a Ray cluster does \(no route to host\)"):
+        list(here.follow(job))
+
+
+def test_where_no_tail_comes_through_the_output_comes_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As behind a proxy that passes no WebSocket: the cluster answers, so it is not given up."""
+    monkeypatch.setattr(jobs, "POLL_S", 0.01)
+    monkeypatch.setattr(jobs, "LOST_S", 0.0)
+    client, here = Tailed(*[(0, "breaks")] * 20, (0, "ends")), Jobs.__new__(Jobs)
+    here._address, here._client = "http://far", client  # type: ignore[assignment]
+    assert list(here.follow(here.find("s1"))) == ["".join(LINES)]
+    assert caplog.text.count("the driver's output is held up") == 1
