@@ -10,6 +10,7 @@
 | AWS_* | as everywhere: credentials, AWS_ENDPOINT_URL, AWS_REGION, AWS_PROFILE |
 """
 
+import io
 import json
 import os
 from collections.abc import Mapping, MutableMapping
@@ -35,8 +36,8 @@ class StorageSettings:
 def load_environment(folder: Path, environment: MutableMapping[str, str] | None = None) -> Path | None:
     """Put the variables of GRID_ENV's file in `folder` into the environment, where they are not set already.
 
-    The file read, or None where there is none. Raises `StorageError` for an unknown GRID_ENV, and where staging or prod
-    is asked for and its file is missing.
+    The file read, or None where there is none. Raises `StorageError` for an unknown GRID_ENV, where staging or prod is
+    asked for and its file is missing, and for a file that cannot be understood as a whole: nothing of it is used then.
     """
     environment = os.environ if environment is None else environment
     name = environment.get("GRID_ENV", "dev")
@@ -47,12 +48,29 @@ def load_environment(folder: Path, environment: MutableMapping[str, str] | None 
         if name == "dev":
             return None
         raise StorageError(f"GRID_ENV is {name}, and {folder} has no {file.name}; copy .env.example to it.")
-    from dotenv import dotenv_values
-
-    for variable, text in dotenv_values(file, interpolate=False).items():
-        if text is not None:
-            environment.setdefault(variable, text)
+    for variable, text in _variables(file).items():
+        environment.setdefault(variable, text)
     return file
+
+
+def _variables(file: Path) -> dict[str, str]:
+    """What a `.env` file sets; the last of several lines for one name counts. Messages repeat no line: it may be secret."""
+    from dotenv.parser import parse_stream
+
+    try:
+        lines = list(parse_stream(io.StringIO(file.read_text(encoding="utf-8-sig"))))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise StorageError(f"{file} cannot be read ({reason}); make it a text file that you may read.") from error
+    for line in lines:
+        if line.error:
+            text = line.original.string
+            number = line.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+            raise StorageError(
+                f"{file}, line {number}: this sets no variable; write NAME=value, with quotes around a "
+                "value closed."
+            )
+    return {line.key: line.value for line in lines if line.key is not None and line.value is not None}
 
 
 def storage_settings(environment: Mapping[str, str]) -> StorageSettings | None:

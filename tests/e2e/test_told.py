@@ -65,3 +65,13 @@ def test_the_front_of_several_goals(desk: Desk):
     assert 1 < len(kept) < len(pairs)
     assert kept == sorted(p for p in pairs if not any(o != p and o[0] >= p[0] and o[1] >= p[1] for o in pairs))[::-1]
     assert desk.grid("top", "latest", "--pareto", "--points").code == 2
+
+
+def test_a_broken_environment_file_is_one_sentence_and_nothing_is_done(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GRID_ENV", "prod")
+    (desk.folder / ".env.prod").write_text("TZ=UTC\nDATA_ROOT='data\n")
+    before = desk.snapshot()
+    outcome = desk.run()
+    assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1), outcome.err
+    assert f"error: {desk.folder / '.env.prod'}, line 2: this sets no variable" in outcome.err
+    assert desk.snapshot() == before

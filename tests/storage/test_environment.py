@@ -93,6 +93,23 @@ def test_only_the_file_of_dev_may_be_missing(tmp_path):
             load_environment(tmp_path, {"GRID_ENV": name})
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("A=1\nSECRET='hush\nB=2\n", r"\.env\.prod, line 2: .*write NAME=value, with quotes around a value closed"),
+        ("A=1\n\n# why\n\nhush hush\n", r"\.env\.prod, line 5: "),
+        (b"A=\xff", r"\.env\.prod cannot be read \(it is not UTF-8 text\)"),
+    ],
+)
+def test_of_a_file_with_a_broken_line_nothing_is_used(tmp_path, content, told):
+    (tmp_path / ".env.prod").write_bytes(content if isinstance(content, bytes) else content.encode())
+    environment = {"GRID_ENV": "prod"}
+    with pytest.raises(StorageError, match=told) as raised:
+        load_environment(tmp_path, environment)
+    assert "hush" not in str(raised.value)
+    assert environment == {"GRID_ENV": "prod"}
+
+
 def test_the_example_is_complete_and_can_be_copied(tmp_path):
     text = (REPOSITORY / ".env.example").read_text()
     for name in (
