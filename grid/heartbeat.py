@@ -22,6 +22,7 @@ from typing import Any
 from grid.errors import Refused
 from storage.clock import StoreClock
 from storage.errors import BadData, NotFound, StorageError
+from storage.providers import store_option
 from storage.sessions import SessionFolder
 
 log = logging.getLogger(__name__)
@@ -103,9 +104,10 @@ def refuse_second_driver(folder: SessionFolder) -> None:
     if warning := clock.warning():
         log.warning("%s", warning)
     if beat.alive(now := clock.now()):
+        watch = f"grid watch {folder.session_id}{store_option(folder.provider.uri)}"
         raise Refused(
-            f"session {folder.session_id} is being run by {beat.who(now)}: `grid watch {folder.session_id}` attaches "
-            f"to it. If that driver is gone, wait until it has been silent for {STALE_S:.0f} s, or say --force; its "
+            f"session {folder.session_id} is being run by {beat.who(now)}: `{watch}` attaches to it. If that driver is "
+            f"gone, wait until it has been silent for {STALE_S:.0f} s, or say --force; its "
             "commits stay valid, and no trial is committed twice."
         )
 

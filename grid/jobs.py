@@ -8,10 +8,11 @@ import contextlib
 import hashlib
 import http.client
 import logging
+import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ STOP_WAIT_S = 60
 DRIVER_CPUS = 1
 STOPPED, NO_CODE = 130, 2
 _SESSION, _SWEEP = "session_id", "sweep_sha256"
+_RAYS_OWN = re.compile(r"^\S+ \S+\s+INFO job_(?:manager|supervisor)\.py:\d+ -- .*\n?", re.MULTILINE)
 _TALKATIVE = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 
 
@@ -79,17 +81,20 @@ class Jobs:
         self._address = address
         self._client = self._asked(lambda: _client(address))
 
-    def send(self, session_id: str, folder: Path, options: list[str]) -> Job:
+    def send(self, session_id: str, folder: Path, options: list[str], told: Mapping[str, str] | None = None) -> Job:
         """Run the packed sweep in `folder` as that session; the job that does so already, if there is one.
 
-        Raises BadInput where the session's job is running another sweep.
+        told: variables for the driver's messages, which say how its user calls what was sent. Raises
+        BadInput where the session's job is running another sweep.
         """
         before, sweep = self._of(session_id), _digest(folder)
         if alive := [job for job in before if not job.over]:
             return self._same(alive[-1], sweep)
         job_id = session_id if not before else f"{session_id}.{len(before) + 1}"
         try:
-            self._submit(job_id, {_SESSION: session_id, _SWEEP: sweep, "sent_by": "backtest-grid"}, folder, options)
+            metadata = {_SESSION: session_id, _SWEEP: sweep, "sent_by": "backtest-grid"}
+            request = _request(job_id, metadata, folder, options, told or {})
+            self._asked(lambda: self._client.submit_job(**request))
         except BadInput:
             if alive := [job for job in self._of(session_id) if not job.over]:
                 return self._same(alive[-1], sweep)  # the answer was lost on its way, or somebody else was faster
@@ -103,24 +108,6 @@ class Jobs:
                 f"with `grid stop {job.job_id} --address {self._address}`, or send this one under another --session-id."
             )
         return job
-
-    def _submit(self, job_id: str, metadata: dict[str, str], folder: Path, options: list[str]) -> None:
-        session_id = metadata[_SESSION]
-        python = ["python", "-m", "grid", "run", SWEEP_FILE, "--session-id", session_id, "--address", "auto"]
-        variables = {
-            JOB_VARIABLE: job_id,
-            "GRID_DRIVER_CPUS": str(DRIVER_CPUS),
-            "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S),
-        }
-        self._asked(
-            lambda: self._client.submit_job(
-                entrypoint=" ".join(["exec", *python, *options]),
-                submission_id=job_id,
-                runtime_env={"working_dir": str(folder), "env_vars": variables},
-                metadata=metadata,
-                entrypoint_num_cpus=DRIVER_CPUS,
-            )
-        )
 
     def _of(self, session_id: str) -> list[Job]:
         return [job for job in self.all() if job.session_id == session_id]
@@ -143,8 +130,8 @@ class Jobs:
         return exact[0] if exact and exact[0].session_id != some_id else found[-1]
 
     def log(self, job: Job) -> str:
-        """What the driver has written so far."""
-        return str(self._asked(lambda: self._client.get_job_logs(job.job_id)))
+        """What the driver has written so far, without what Ray says about starting it."""
+        return _RAYS_OWN.sub("", str(self._asked(lambda: self._client.get_job_logs(job.job_id))))
 
     def follow(self, job: Job) -> Iterator[str]:
         """The driver's output as it grows, until the job is over.
@@ -192,6 +179,8 @@ class Jobs:
         while True:
             try:
                 text = self.log(job)
+                if not over:
+                    text = text[: text.rfind("\n") + 1]  # whole lines, as some are left out
             except BadInput as error:
                 if time.monotonic() > until:
                     log.warning("the end of the driver's output cannot be read: %s", error)
@@ -276,6 +265,26 @@ def _quiet() -> Iterator[None]:
 
 def _client(address: str) -> JobSubmissionClient:
     return JobSubmissionClient(address)
+
+
+def _request(
+    job_id: str, metadata: dict[str, str], folder: Path, options: list[str], told: Mapping[str, str]
+) -> dict[str, Any]:
+    """What Ray is asked to run, and where."""
+    python = ["python", "-m", "grid", "run", SWEEP_FILE, "--session-id", metadata[_SESSION], "--address", "auto"]
+    variables = {
+        JOB_VARIABLE: job_id,
+        "GRID_DRIVER_CPUS": str(DRIVER_CPUS),
+        "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S),
+        **told,
+    }
+    return {
+        "entrypoint": " ".join(["exec", *python, *options]),
+        "submission_id": job_id,
+        "runtime_env": {"working_dir": str(folder), "env_vars": variables},
+        "metadata": metadata,
+        "entrypoint_num_cpus": DRIVER_CPUS,
+    }
 
 
 def _job(details: JobDetails) -> Job:

@@ -13,6 +13,7 @@ from grid.engine import METRICS, Backtest, Engine
 from grid.errors import BadInput, Refused, nearest
 from grid.expressions import compile_constraint
 from grid.heartbeat import status_of
+from grid.hints import resume_command
 from grid.pareto import front
 from grid.resolve import ENGINE_VERSION, LoadedBars, ResolvedSweep, reopen
 from grid.results import FAILED, decode, goal_scores, result_schema
@@ -150,7 +151,7 @@ class Session:
         wanted = None if columns is None else ["trial_id", *(c for c in columns if c != "trial_id")]
         tables = [self._read(part, wanted) for part in self.ledger.parts]
         if not tables:
-            raise BadInput(f"session {self.id} has no committed trial yet; `grid resume {self.id}` goes on with it.")
+            raise BadInput(f"session {self.id} has no committed trial yet; `{resume_command(self)}` goes on with it.")
         table = pa.concat_tables(tables)
         table = table.take(np.argsort(table["trial_id"].to_numpy(), kind="stable"))
         return table if columns is None else table.select(list(columns))

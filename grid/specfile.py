@@ -20,6 +20,8 @@ from grid.explain import Origins
 from grid.spec import Sweep
 
 PREFIX = "GRID_"
+FILE_VARIABLE = "GRID_SWEEP_FILE"
+"""Set by `grid submit`: the file that its user sent, of which the job has a copy."""
 
 
 def load_sweep(
@@ -43,7 +45,12 @@ def load_sweep(
             origins[dotted] = origin
         return Sweep.model_validate(data, context=Origins(origins))
     except BadInput as error:
-        raise BadInput(f"{path}: {error}") from None
+        raise BadInput(f"{called(path)}: {error}") from None
+
+
+def called(path: Path) -> str:
+    """What the user calls a sweep file, for messages."""
+    return os.environ.get(FILE_VARIABLE) or str(path)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -14,11 +14,21 @@ TRUST: ContextVar[bool] = ContextVar("TRUST", default=False)
 """Set by --trust."""
 
 
+def needs_trust(strategy: str, store: str) -> bool:
+    """Whether a command that runs this strategy, as that store names it, needs --trust."""
+    return ":" in strategy and store.startswith(REMOTE)
+
+
+def lacks_trust(strategy: str, store: str) -> bool:
+    """Whether it is needed and was not given, and the module is not the user's own already."""
+    return needs_trust(strategy, store) and strategy.partition(":")[0] not in sys.modules and not TRUST.get()
+
+
 def refuse_foreign_code(strategy: str, store: str) -> None:
     """Raises Refused for a strategy that would be imported by a path which a remote store holds, without --trust."""
-    module, colon, _ = strategy.partition(":")
-    if not colon or not store.startswith(REMOTE) or module in sys.modules or TRUST.get():
+    if not lacks_trust(strategy, store):
         return
+    module = strategy.partition(":")[0]
     raise Refused(
         f"the session says that its strategy is {strategy}, and {store.partition('?')[0]} is a store that others may "
         f"write to: importing {module} runs whatever module of that name lies here. Say --trust if you know both, or "

@@ -54,7 +54,7 @@ def load_environment(folder: Path, environment: MutableMapping[str, str] | None 
 
 
 def _variables(file: Path) -> dict[str, str]:
-    """What a `.env` file sets; the last of several lines for one name counts. Messages repeat no line: it may be secret."""
+    """What a `.env` file sets; of several lines for one name the last counts. No message repeats a secret."""
     from dotenv.parser import parse_stream
 
     try:
@@ -67,8 +67,7 @@ def _variables(file: Path) -> dict[str, str]:
             text = line.original.string
             number = line.original.line + text[: len(text) - len(text.lstrip())].count("\n")
             raise StorageError(
-                f"{file}, line {number}: this sets no variable; write NAME=value, with quotes around a "
-                "value closed."
+                f"{file}, line {number}: this sets no variable; write NAME=value, with quotes around a value closed."
             )
     return {line.key: line.value for line in lines if line.key is not None and line.value is not None}
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage.errors import BadData, NotFound, StorageError
-from storage.providers import StorageProvider
+from storage.providers import StorageProvider, store_option
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 CATALOG = "catalog"
@@ -227,7 +227,8 @@ class SessionStore:
         if len(found) == 1:
             return SessionFolder(self.provider, found[0])
         what = f"{len(found)} sessions begin with {session_id!r}" if found else f"There is no session {session_id!r}"
-        raise NotFound(f"{what} in {self.provider.uri}; `grid ls` lists the {len(ids)} that are there.")
+        at = store_option(self.provider.uri)
+        raise NotFound(f"{what} in {self.provider.uri}; `grid ls{at}` lists the {len(ids)} that are there.")
 
     def entries(self, newest: int | None = None) -> list[dict[str, Any]]:
         """What is known of each session, by id; those that are not done have the status `incomplete` or `damaged`.

@@ -24,7 +24,6 @@ from grid.cli.tables import (
     print_facts,
     print_table,
     render_leaders,
-    store_option,
     text_of,
     without_constants,
 )
@@ -32,6 +31,7 @@ from grid.cli.verdict import render_verdict
 from grid.documents import plain, trade_records
 from grid.engine.metrics import METRICS
 from grid.errors import BadInput, nearest
+from grid.hints import at_store, resume_command, with_code
 from grid.results import OK
 from grid.session import Session
 from grid.verdict.verdict import verdict
@@ -246,14 +246,13 @@ def _render_show(console: Console, session: Session, found: dict[str, Any] | Non
     if found:
         render_verdict(console, found)
         console.print()
-    at = store_option(session)
     if done < 100 and session.status == "running":
-        console.print(f"Next: grid watch {session.id}{at}", soft_wrap=True)
+        console.print(f"Next: grid watch {session.id}{at_store(session)}", soft_wrap=True)
     elif done < 100:
-        console.print(f"Next: grid resume {session.id}{at}", soft_wrap=True)
+        console.print(f"Next: {resume_command(session)}", soft_wrap=True)
     elif session.ledger.summary.best:
         best = session.ledger.summary.best[0][1]
-        console.print(f"Next: grid show {session.id} --trial {best}{at}", soft_wrap=True)
+        console.print(f"Next: grid show {session.id} --trial {best}{with_code(session)}", soft_wrap=True)
 
 
 def _show_trial(session: Session, trial: int, judge: bool, as_json: bool) -> None:

@@ -18,8 +18,10 @@ from grid.cli.options import JobsAddress, LogJson, TokenFile
 from grid.cli.output import emit, tell
 from grid.cli.run import File, Json, MaxCost, MaxRuntime, MaxTrials, Set, read
 from grid.errors import BadInput
+from grid.hints import AGAIN_VARIABLE
 from grid.packaging import pack
 from grid.spec import Sweep
+from grid.specfile import FILE_VARIABLE
 from storage.sessions import SessionFolder
 from strategies.registry import get
 
@@ -50,7 +52,7 @@ def submit(
     max_cost: MaxCost = None,
     max_runtime: MaxRuntime = None,
     detach: Annotated[bool, typer.Option("--detach", help="Do not follow the job.")] = False,
-    token_file: TokenFile = None,  # noqa: ARG001 - its callback does the work
+    token_file: TokenFile = None,
     log_json: LogJson = False,
     as_json: Json = False,
 ) -> None:
@@ -63,11 +65,16 @@ def submit(
     session_id = session_id or new_session_id(sweep.name)
     SessionFolder(_no_provider(), session_id)  # says what is wrong with an id
     limits = {"--max-trials": max_trials, "--max-cost": max_cost, "--max-runtime": max_runtime}
+    again = ["grid", "submit", str(file), "--address", address, "--session-id", session_id]
+    again += [word for text in set_ or () for word in ("--set", text)]
+    again += ["--shared-paths"] if shared_paths else []
+    again += ["--token-file", str(token_file)] if token_file else []
+    told = {FILE_VARIABLE: str(file), AGAIN_VARIABLE: shlex.join(again)}
     options = [word for name, value in limits.items() if value is not None for word in (name, str(value))]
     with tempfile.TemporaryDirectory() as folder:
         pack(sweep, Path(folder))
         jobs = _jobs(address)
-        job = jobs.send(session_id, Path(folder), [*options, *(["--log-json"] if log_json else [])])
+        job = jobs.send(session_id, Path(folder), [*options, *(["--log-json"] if log_json else [])], told)
     tell(f"session {job.session_id}, job {job.job_id}", None, job_id=job.job_id)
     if detach:
         emit(asdict(job), as_json, lambda console: console.print(job.session_id))
@@ -112,7 +119,7 @@ def stop(
     job = jobs.stop(jobs.find(job_id))
     emit(asdict(job), as_json, lambda _: tell(f"job {job.job_id} is {job.status.lower()}"))
     if not job.over:
-        raise BadInput(f"job {job.job_id} did not stop in time; look at `grid logs {job.job_id}`.")
+        raise BadInput(f"job {job.job_id} did not stop in time; look at `grid logs {job.job_id} --address {address}`.")
 
 
 def job_rows(address: str) -> list[dict[str, Any]]:
@@ -172,7 +179,8 @@ def _follow(jobs: "Jobs", job: "Job", address: str, as_json: bool) -> None:
             sys.stderr.write(text)
             sys.stderr.flush()
     except KeyboardInterrupt:
-        tell(f"the job goes on; `grid logs {job.job_id} --follow --address {address}` looks again, `grid stop` ends it")
+        at = f"{shlex.quote(job.job_id)} --address {address}"
+        tell(f"the job goes on; `grid logs {at} --follow` looks again, `grid stop {at}` ends it")
         raise
     ended = jobs.find(job.job_id)
     emit({**asdict(ended), "exit_code": ended.code()}, as_json, lambda _: None)

@@ -18,18 +18,20 @@ from grid.budget import Estimate, estimate
 from grid.cli.options import LogJson, Store, TokenFile, Trust
 from grid.cli.output import emit, tell
 from grid.cli.progress import Meter
-from grid.cli.tables import costs_text, counted, failure_text, print_facts, render_leaders, store_option
+from grid.cli.tables import costs_text, counted, failure_text, print_facts, render_leaders
 from grid.documents import plain
 from grid.errors import BadInput
 from grid.heartbeat import refuse_second_driver
+from grid.hints import at_store, resume_command
 from grid.logs import SESSION
 from grid.rehearse import Rehearsal, rehearse
 from grid.resolve import ResolvedSweep, reopen, resolve
 from grid.searchspec import SearchSpec
 from grid.session import Session
 from grid.spec import Sweep
-from grid.specfile import load_sweep
+from grid.specfile import called, load_sweep
 from grid.telemetry import Telemetry
+from grid.trust import lacks_trust
 from grid.verdict.verdict import luck
 from grid.verdict.words import luck_text
 from storage.errors import StorageError
@@ -148,6 +150,10 @@ def resume(
     if not force:
         refuse_second_driver(session.folder)
     SESSION.set(session.id)
+    if session.status == "done" and lacks_trust(session.sweep.strategy, session.folder.provider.uri):
+        tell(f"session {session.id} is done: nothing is missing")
+        emit(lambda: _outcome(session), as_json, lambda _: None)
+        raise typer.Exit(exit_code(session))
     resolved = session.resolved  # refused where it needs --trust
     if address is not None:
         resolved = _moved(session, address)
@@ -188,7 +194,7 @@ def _rehearsed(file: Path, sweep: Sweep) -> tuple[ResolvedSweep, Rehearsal]:
         resolved = resolve(sweep)
         rehearsal = rehearse(resolved)
     except (BadInput, StrategyError) as error:
-        raise BadInput(f"{file}: {error}") from error
+        raise BadInput(f"{called(file)}: {error}") from error
     except KeyboardInterrupt:
         tell("stopped before the sweep began; nothing was written")
         raise
@@ -212,16 +218,15 @@ def _carry_on(session: Session, resolved: ResolvedSweep, manner: Manner) -> None
         with _served(telemetry, manner.metrics_port), meter.watching(telemetry, manner.limits) as watch:
             ended = sweeps.carry_on(session, resolved, manner.executor, watch, None)
     except KeyboardInterrupt:
-        next_command = f"grid resume {session.id}{store_option(session)}"
-        sys.stderr.write(f"stopped at once; what was committed is kept. Next: {next_command}\n")
+        sys.stderr.write(f"stopped at once; what was committed is kept. Next: {resume_command(session)}\n")
         raise
     except StorageError as error:
         tell(f"interrupted: {error}", "red")
-        tell(f"What was committed is kept. Next: grid resume {session.id}{store_option(session)}")
+        tell(f"What was committed is kept. Next: {resume_command(session)}")
         raise typer.Exit(130) from error
     emit(lambda: _outcome(ended), manner.as_json, lambda console: _render_end(console, ended))
     if ended.metadata["stopped_by"]:
-        tell(f"refused: {ended.metadata['stopped_by']}, so the sweep was stopped; `grid resume` goes on.", "yellow")
+        tell(f"refused: {ended.metadata['stopped_by']}, so the sweep was stopped; it can be resumed.", "yellow")
     raise typer.Exit(exit_code(ended))
 
 
@@ -260,11 +265,11 @@ def _outcome(session: Session) -> object:
 
 
 def _render_end(console: Console, session: Session) -> None:
-    facts, at = session.metadata, store_option(session)
+    facts = session.metadata
     trials = counted(facts["ok"] + facts["failed"], "trial")
     if session.status != "done":
         console.print(f"{session.id} is {session.status} with {trials} committed.", soft_wrap=True)
-        console.print(f"Next: grid resume {session.id}{at}", soft_wrap=True)
+        console.print(f"Next: {resume_command(session)}", soft_wrap=True)
         return
     render_leaders(console, session, 10)
     found = luck(session)
@@ -274,7 +279,7 @@ def _render_end(console: Console, session: Session) -> None:
     if facts["failed"]:
         console.print(f"{failure_text(session)}.", soft_wrap=True)
     console.print(f"{trials} in {facts['seconds']:.1f} s.")
-    console.print(f"Next: grid show {session.id}{at}", soft_wrap=True)
+    console.print(f"Next: grid show {session.id}{at_store(session)}", soft_wrap=True)
 
 
 def _render_plan(console: Console, expected: Estimate, resolved: ResolvedSweep, rehearsal: Rehearsal) -> None:

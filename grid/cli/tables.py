@@ -1,9 +1,7 @@
 """Tables that several commands draw."""
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -79,16 +77,6 @@ def counted(n: int, thing: str) -> str:
 def costs_text(execution: Execution) -> str:
     """Fee and slippage for people."""
     return f"fee {100 * execution.fee:.4g} %, slippage {100 * execution.slippage:.4g} % a side"
-
-
-def store_option(session: Session) -> str:
-    """What a command on this session needs to find its store from here: nothing for ./results."""
-    store = session.sweep.results.store
-    try:
-        here = store == str(Path("results").absolute())
-    except FileNotFoundError:  # the working directory was removed meanwhile
-        here = False
-    return "" if here else f" --store {shlex.quote(store)}"
 
 
 def failure_text(session: Session) -> str:

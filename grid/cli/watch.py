@@ -13,7 +13,8 @@ from grid.cli.options import Id, LogJson, Store
 from grid.cli.output import jsonable, tell
 from grid.cli.progress import Meter
 from grid.cli.run import Quiet, exit_code
-from grid.cli.tables import counted, store_option
+from grid.cli.tables import counted
+from grid.hints import at_store, resume_command
 from grid.session import Session
 
 OVER = ("done", "interrupted", "incomplete")
@@ -80,6 +81,7 @@ def _sign(session: Session) -> float:
 
 
 def _tell_end(session: Session) -> None:
-    summary, at = session.ledger.summary, store_option(session)
+    summary = session.ledger.summary
     tell(f"{session.id} is {session.status} with {counted(summary.ok + summary.failed, 'trial')} committed.")
-    tell(f"Next: grid {'show' if session.status == 'done' else 'resume'} {session.id}{at}")
+    show = f"grid show {session.id}{at_store(session)}"
+    tell(f"Next: {show if session.status == 'done' else resume_command(session)}")

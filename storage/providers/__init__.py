@@ -6,7 +6,7 @@ passes `tests/contracts/provider_contract.py`.
 
 from storage.providers.base import ObjectInfo, ObjectTag, Paths, StorageProvider, checked
 from storage.providers.cache import CachedProvider
-from storage.providers.choose import cached_provider_for, provider_for
+from storage.providers.choose import cached_provider_for, provider_for, store_option
 from storage.providers.local import LocalProvider
 from storage.providers.memory import MemoryProvider
 from storage.providers.nfs import NfsProvider
@@ -27,4 +27,5 @@ __all__ = [
     "cached_provider_for",
     "checked",
     "provider_for",
+    "store_option",
 ]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 _SWITCHES = {"true": True, "1": True, "false": False, "0": False}
 KNOWN = "a folder, file:///folder, nfs:///mount/folder, s3://bucket/prefix or memory://name"
 
-__all__ = ["CACHE_BYTES", "cached_provider_for", "provider_for"]
+__all__ = ["CACHE_BYTES", "cached_provider_for", "provider_for", "store_option"]
 
 
 def provider_for(uri: str) -> StorageProvider:
@@ -57,6 +58,15 @@ def cached_provider_for(uri: str) -> StorageProvider:
     if not isinstance(provider, S3Provider) or not limit:
         return provider
     return CachedProvider(provider, cache_folder(), limit)
+
+
+def store_option(uri: str) -> str:
+    """What a command needs to find the results store of that URI from here, ` --store URI`: nothing for ./results."""
+    try:
+        here = uri == str(Path("results").absolute())
+    except FileNotFoundError:  # the working directory was removed meanwhile
+        here = False
+    return "" if here else f" --store {shlex.quote(uri)}"
 
 
 def _below_configured(name: str) -> StorageProvider:

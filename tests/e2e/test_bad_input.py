@@ -239,6 +239,9 @@ def test_unknown_session(desk: Desk, arguments: tuple[str, ...]):
         assert f"There is no session '{wanted}' in {desk.results}; `grid ls` lists the 0" in err
     desk.session()
     assert "lists the 1 that are there" in refused(desk, 2, command, "20200101", *rest)
+    (desk.folder / "other").mkdir()
+    err = refused(desk, 2, command, "20200101", *rest, "--store", "other")
+    assert f"`grid ls --store {desk.folder / 'other'}` lists the 0" in err
 
 
 def test_an_ambiguous_session(desk: Desk):

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from grid.cli import doctor
-from grid.cli.tables import store_option
+from grid.hints import at_store
 from grid.partition import CLUSTER_SETTINGS
 from grid.session import Session
 from tests.e2e.desk import CONTROL, ROOT, Desk, interrupt
@@ -78,7 +78,7 @@ def test_a_working_directory_that_is_gone(desk: Desk, monkeypatch: pytest.Monkey
     gone.mkdir()
     monkeypatch.chdir(gone)
     gone.rmdir()
-    assert store_option(session) == f" --store {desk.results}"
+    assert at_store(session) == f" --store {desk.results}"
     outcome = desk.grid("ls")
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == "error: the working directory is gone: change into one that is there.\n"

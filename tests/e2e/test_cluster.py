@@ -262,6 +262,9 @@ def test_stopped_and_sent_again_it_has_the_rows_of_one_process(
     assert stopped.json()["status"] == "STOPPED", stopped.err
     _, err = following.communicate(timeout=PATIENCE_S)
     assert following.returncode == 130, err
+    assert f"Next: grid submit sweep.yaml --address {cluster.url} --session-id s1\n" in err
+    assert "grid resume" not in err
+    assert "job_manager.py" not in err
     assert cluster.grid("watch", "s1", "--store", store, "-q").code == 130
     log = underway.read_log().decode()
     assert "ray executor" in log

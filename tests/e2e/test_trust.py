@@ -1,12 +1,14 @@
 """Code that a results store names is imported from a folder of this machine, and from a remote store with --trust."""
 
 import json
+import shlex
 import subprocess
 import sys
 
 import pytest
 
 from grid.errors import Refused
+from grid.session import Session
 from grid.trust import refuse_foreign_code
 from tests.e2e.desk import Desk
 
@@ -23,8 +25,7 @@ def test_a_module_that_a_remote_store_names_needs_trust(desk: Desk, mount: str):
     given = {"strategy": "mine:Fussy", "space": {"fast": [5, 9], "slow": [20, 30]}, "results": {"store": mount}}
     desk.write_sweep(**given, validation={"blocks": 4, "holdout": 0.2})
     session = desk.session()
-    commands = (("show", session, "--trial", "0"), ("resume", session), ("holdout", session))
-    commands += (("permute", session, "-n", "2"),)
+    commands = (("show", session, "--trial", "0"), ("holdout", session), ("permute", session, "-n", "2"))
     for command in commands:
         refused = desk.grid(*command, "--store", mount)
         assert refused.code == 3, refused.err
@@ -33,6 +34,35 @@ def test_a_module_that_a_remote_store_names_needs_trust(desk: Desk, mount: str):
         assert "Traceback" not in refused.err
         assert desk.grid(*command, "--store", mount, "--trust").code == 0
         assert desk.grid(*command, "--store", mount).code == 3, "trust is given each time"
+
+
+def test_what_is_told_to_be_typed_next_works_as_it_stands(desk: Desk, mount: str):
+    given = {"strategy": "mine:Fussy", "space": {"fast": [5, 9], "slow": [20, 30]}, "results": {"store": mount}}
+    desk.write_sweep(**given)
+    told = desk.run("--max-runtime", "0").out
+    cut = Session.open("latest", mount)
+    assert f"Next: grid resume {cut.id} --store " in told
+    told = desk.grid("show", cut.id, "--store", mount).out
+    for last in ("resume", "show", "--trial"):
+        words = shlex.split(told.partition("Next: grid ")[2].splitlines()[0])
+        outcome = desk.grid(*words)
+        assert (outcome.code, last in words) == (0, True), outcome.err
+        told = outcome.out
+    watched = desk.grid("watch", cut.id, "--store", mount).err
+    assert f"Next: grid show {cut.id} --store {shlex.quote(cut.folder.provider.uri)}\n" in watched
+
+
+def test_a_session_that_is_done_needs_no_trust_to_say_so(desk: Desk, mount: str):
+    desk.write_sweep(strategy="mine:Fussy", space={"fast": [5, 9], "slow": [20, 30]}, results={"store": mount})
+    session = desk.session()
+    before = desk.snapshot()
+    resumed = desk.grid("resume", session, "--store", mount)
+    assert (resumed.code, resumed.err) == (0, f"session {session} is done: nothing is missing\n")
+    assert desk.grid("resume", session, "--store", mount, "--json").json()["status"] == "done"
+    assert desk.snapshot() == before
+    desk.write_sweep(strategy="mine:Fussy", space={"fast": [5, 9], "slow": [20, 30]}, results={"store": mount})
+    assert desk.run("--max-runtime", "0", "-q").code == 3
+    assert desk.grid("resume", "latest", "--store", mount).code == 3, "one that is not asks for it"
 
 
 def test_what_needs_no_code_needs_no_trust(desk: Desk, mount: str):

@@ -59,8 +59,11 @@ def test_without_a_heartbeat_the_metadata_is_believed():
 def test_a_second_driver_is_refused_with_the_name_of_the_first():
     folder = folder_of()
     elsewhere(folder, 3)
-    with pytest.raises(Refused, match=r"process 17 on far, job job-1, heard of 3 s ago.*grid watch s1.*--force"):
+    with pytest.raises(
+        Refused, match=r"process 17 on far, job job-1, heard of 3 s ago.*grid watch s1.*--force"
+    ) as raised:
         refuse_second_driver(folder)
+    assert f"`grid watch s1 --store {folder.provider.uri}` attaches" in str(raised.value)
     elsewhere(folder, STALE_S + 1)
     refuse_second_driver(folder)
     elsewhere(folder, 1, ended=True)

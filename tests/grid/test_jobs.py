@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import pytest
@@ -140,9 +141,21 @@ def test_a_cluster_of_the_environment_is_of_the_right_kind_too(monkeypatch: pyte
         check_entrance("auto")
 
 
-@pytest.mark.parametrize("address", ["head:8265", "ftp://head", "http://head:port", "http://head:70000"])
-def test_an_address_that_is_none_for_jobs(address: str):
-    with pytest.raises(BadInput, match="write http://head:8265"):
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("head:8265", "head"),
+        ("head", "head"),
+        ("auto", "HOST"),
+        ("", "HOST"),
+        ("ftp://head", "head"),
+        ("http://head:port", "head"),
+        ("http://head:70000", "head"),
+        ("http://", "HOST"),
+    ],
+)
+def test_an_address_that_is_none_for_jobs(address: str, host: str):
+    with pytest.raises(BadInput, match=f"write http://{host}:8265"):
         jobs_address(address)
 
 
@@ -246,11 +259,18 @@ class Forgetful:
     def __init__(self, answers: list[Exception | None], takes_in: bool) -> None:
         self.answers, self.takes_in = answers, takes_in
         self.jobs: list[SimpleNamespace] = []
+        self.variables: dict[str, str] = {}
+
+    def get_job_logs(self, _: str) -> str:
+        return ""
 
     def list_jobs(self) -> list[SimpleNamespace]:
         return self.jobs
 
-    def submit_job(self, submission_id: str, metadata: dict[str, str], **_: object) -> None:
+    def submit_job(
+        self, submission_id: str, metadata: dict[str, str], runtime_env: dict[str, Any], **_: object
+    ) -> None:
+        self.variables = runtime_env["env_vars"]
         if self.takes_in:
             details = {"driver_exit_code": None, "message": None, "start_time": len(self.jobs)}
             self.jobs.append(
@@ -285,6 +305,32 @@ def test_a_session_that_runs_another_sweep_is_not_followed(tmp_path: Path, monke
         (tmp_path / "sweep.json").write_text('{"fee": 1}')
         with pytest.raises(BadInput, match=r"job s1 is running session s1 with another sweep.*grid stop s1"):
             jobs.send("s1", tmp_path, [])
+
+
+def test_the_driver_has_what_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cluster = Forgetful([None], takes_in=True)
+    with jobs_of(cluster, monkeypatch) as jobs:
+        jobs.send("s1", tmp_path, [], {"GRID_SWEEP_FILE": "mine.yaml"})
+    assert (cluster.variables["GRID_SWEEP_FILE"], cluster.variables["GRID_JOB"]) == ("mine.yaml", "s1")
+
+
+def test_what_ray_says_about_starting_a_driver_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cluster = Forgetful([None], takes_in=True)
+    rays = "2026-11-24 20:51:07,123\tINFO job_manager.py:568 -- Runtime env is setting up.\n"
+    monkeypatch.setattr("grid.jobs.POLL_S", 0.0)
+    with jobs_of(cluster, monkeypatch) as jobs:
+        job = jobs.send("s1", tmp_path, [])
+        following = jobs.follow(job)
+        ended = f"{rays}session s1\n50 %\nend"
+        texts = iter([rays[:40], f"{rays}session s1\n50 %", f"{rays}session s1\n50 %\n"])
+
+        def grows(_: str) -> str:
+            text = next(texts, ended)
+            cluster.jobs[0].status = "SUCCEEDED" if text == ended else "RUNNING"
+            return text
+
+        cluster.get_job_logs = grows  # type: ignore[method-assign]
+        assert "".join(following) == ended.removeprefix(rays)
 
 
 def test_a_job_that_was_not_taken_in_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
