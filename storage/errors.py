@@ -9,6 +9,10 @@ class NotFound(StorageError):  # noqa: N818 - named for what the user is told
     """The object or dataset asked for is not there."""
 
 
+class Forbidden(StorageError):  # noqa: N818 - named for what the user is told
+    """The store is there and knows the credentials, and they have no right to do this."""
+
+
 class BadData(StorageError):  # noqa: N818 - named for what the user is told
     """Data, or a description of data, breaks a rule of the store; nothing was written."""
 

@@ -2,14 +2,14 @@
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from storage.environment import cache_bytes, cache_folder
-from storage.errors import NotFound, StorageError
+from storage.errors import Forbidden, NotFound, StorageError
 from storage.providers import CachedProvider, LocalProvider, MemoryProvider, NfsProvider, S3Provider, StorageProvider
 
 MOST_SKEW_S = 300.0
@@ -17,22 +17,30 @@ _CONTENT = b"written by `grid storage test`"
 _REMEDIES = {
     "write": "give the right to write (s3:PutObject; on a disk the folder's owner and free space)",
     "read": "give the right to read (s3:GetObject)",
-    "create-if-absent": "give the right to read what is created, and use a store that honours If-None-Match; "
-    "else keep results in a folder or on NFS",
+    "create-if-absent": "use a store that honours If-None-Match, or keep results in a folder or on NFS",
     "list": "give the right to list (s3:ListBucket on the bucket itself)",
     "stat": "give the right to read (s3:GetObject), which covers HEAD",
     "delete": "give the right to delete (s3:DeleteObject); without it nothing can be cleaned up",
     "clock": "set this machine's clock by NTP: S3 refuses requests that are 15 minutes off",
 }
+_NEEDS = {"read": "write", "create-if-absent": "write", "stat": "write", "clock": "stat", "delete": "stat"}
+"""What must have gone well before a trial can tell anything."""
 _FOLDER_REMEDY = "give yourself the right to read and write the folder, see that the disk has room, or name another"
+
+
+class _Unkept(StorageError):  # noqa: N818 - an answer, not a fault of ours
+    """The store answered, and does not keep what is relied on."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One thing tried: ok, what was found or went wrong, how long it took, and what to do where it is not ok."""
+    """One thing tried: ok, what was found or went wrong, how long it took, and what to do where it is not ok.
+
+    ok: None where it could not be tried. remedy: None also where `found` says what to do, of the store as a whole.
+    """
 
     name: str
-    ok: bool
+    ok: bool | None
     found: str
     seconds: float
     remedy: str | None
@@ -43,6 +51,7 @@ class _Probe:
     provider: StorageProvider
     folder: str = field(default_factory=lambda: f"storage-test-{uuid.uuid4().hex[:12]}")
     made: list[Path] = field(default_factory=list)
+    written: bool = False
 
     def __post_init__(self) -> None:
         """Remember which folders are not there yet, innermost first: they go again."""
@@ -56,6 +65,7 @@ class _Probe:
 
     def write(self) -> str:
         self.provider.write(self.path, _CONTENT)
+        self.written = True
         new = "; the folder did not exist, and is removed again" if len(self.made) > 1 else ""
         return f"{len(_CONTENT)} bytes{new}"
 
@@ -70,7 +80,10 @@ class _Probe:
         return "taken once, refused twice"
 
     def list(self) -> str:
-        _require(self.path in self.provider.list(self.folder), "what was written is not listed")
+        listed = self.provider.list(self.folder)
+        if not self.written:
+            return "allowed, where nothing was written"
+        _require(self.path in listed, "what was written is not listed")
         return "what was written"
 
     def stat(self) -> str:
@@ -87,7 +100,9 @@ class _Probe:
             self.provider.read(self.path)
         except NotFound:
             return "gone"
-        raise StorageError("what was deleted can still be read.")
+        except Forbidden:
+            return "accepted; whether it is gone cannot be read"
+        raise _Unkept("what was deleted can still be read.")
 
     def clean(self) -> None:
         for name in ("a", "b"):
@@ -99,14 +114,19 @@ class _Probe:
             for folder in self.made:
                 folder.rmdir()
 
-    def remedy(self, trial: str) -> str:
-        """What to do where that trial is not ok."""
-        return _FOLDER_REMEDY if isinstance(self.provider, LocalProvider) else _REMEDIES[trial]
+    def remedy(self, trial: str, error: StorageError) -> str | None:
+        """What to do where that trial is not ok; None where the error says it."""
+        if isinstance(self.provider, LocalProvider):
+            return _FOLDER_REMEDY
+        if isinstance(error, Forbidden):
+            return _REMEDIES["read" if trial == "create-if-absent" else trial]  # it reads who was there first
+        return _REMEDIES[trial] if isinstance(error, _Unkept) else None
 
 
 def try_all(provider: StorageProvider) -> list[Trial]:
     """Write, read, create-if-absent, list, stat, clock and delete, each apart, in a folder of their own.
 
+    What cannot tell anything after another one failed is not tried, and nothing is after a failure of the whole store.
     Raises StorageError for a store that cannot be one, as its folder is a file or would be in one.
     """
     _require_no_file(provider)
@@ -121,7 +141,11 @@ def try_all(provider: StorageProvider) -> list[Trial]:
         "delete": probe.delete,
     }
     try:
-        return [_tried(probe, name, step) for name, step in steps.items()]
+        trials: dict[str, Trial] = {}
+        for name, step in steps.items():
+            hindrance = _hindrance(name, trials)
+            trials[name] = Trial(name, None, hindrance, 0.0, None) if hindrance else _tried(probe, name, step)
+        return list(trials.values())
     finally:
         probe.clean()
 
@@ -157,14 +181,23 @@ def missing_folder(provider: StorageProvider) -> str | None:
     return f"{provider.root} is no folder" if provider.root.exists() else f"there is no folder {provider.root}"
 
 
+def _hindrance(name: str, before: Mapping[str, Trial]) -> str:
+    """Why a trial could not tell anything after those before it; empty where it can."""
+    whole = next((t.name for t in before.values() if t.ok is False and t.remedy is None), None)
+    needed = whole or _NEEDS.get(name)
+    if needed is None or before[needed].ok:
+        return ""
+    return before[needed].found if before[needed].ok is None else f"not tried, as {needed} failed"
+
+
 def _tried(probe: _Probe, name: str, step: Callable[[], str]) -> Trial:
     began = time.perf_counter()
+    remedy = None
     try:
         found, ok = step(), True
     except StorageError as error:
-        found, ok = str(error), False
-    seconds = round(time.perf_counter() - began, 4)
-    return Trial(name, ok, found, seconds, None if ok else probe.remedy(name))
+        found, ok, remedy = str(error), False, probe.remedy(name, error)
+    return Trial(name, ok, found, round(time.perf_counter() - began, 4), remedy)
 
 
 def _require_no_file(provider: StorageProvider) -> None:
@@ -180,4 +213,4 @@ def _require_no_file(provider: StorageProvider) -> None:
 
 def _require(holds: bool, otherwise: str) -> None:
     if not holds:
-        raise StorageError(f"{otherwise}.")
+        raise _Unkept(f"{otherwise}.")

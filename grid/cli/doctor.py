@@ -17,7 +17,7 @@ from grid.addresses import jobs_address
 from grid.auth import use_token
 from grid.checkup import SHARED_MEMORY, Check, authentication, judged
 from grid.cli.options import TokenFile
-from grid.cli.output import emit
+from grid.cli.output import emit, print_wrapped
 from grid.partition import missing_settings
 from grid.resolve import versions
 from storage.errors import StorageError
@@ -135,6 +135,6 @@ def _results(uri: str) -> Check:
 def _render(console: Console, checks: list[Check]) -> None:
     for check in checks:
         style = None if check.ok else "red"
-        console.print(f"{'ok ' if check.ok else 'BAD'} {check.name:>14}  {check.found}", style=style, soft_wrap=True)
+        print_wrapped(console, f"{'ok ' if check.ok else 'BAD'} {check.name:>14}  {check.found}", 20, style)
         if not check.ok:
-            console.print(f"{'':>18}  {check.remedy}", soft_wrap=True)
+            print_wrapped(console, f"{'':>18}  {check.remedy}", 20)

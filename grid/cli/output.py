@@ -4,6 +4,7 @@ import json
 import logging
 import math
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,14 @@ def tell(text: str, style: str | None = None, **fields: Any) -> None:
         log.log(logging.ERROR if style == "red" else logging.INFO, text, extra=fields)
     else:
         messages.print(text, style=style, soft_wrap=True)
+
+
+def print_wrapped(console: Console, text: str, indent: int = 0, style: str | None = None) -> None:
+    """A line that goes on below itself where it is too long, on a terminal and elsewhere; words stay whole."""
+    wrapper = textwrap.TextWrapper(
+        console.width, subsequent_indent=" " * indent, break_on_hyphens=False, break_long_words=False
+    )
+    console.print("\n".join(wrapper.wrap(text)), style=style, soft_wrap=True)
 
 
 def emit(payload: object, as_json: bool, render: Callable[[Console], None]) -> None:

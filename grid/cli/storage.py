@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 
 from grid.cli.options import held
-from grid.cli.output import emit, tell
+from grid.cli.output import emit, print_wrapped, tell
 from grid.cli.tables import counted, print_facts
 from grid.heartbeat import read_beat
 from storage.clock import StoreClock
@@ -40,9 +40,9 @@ def try_out(uri: Uri, as_json: Json = False) -> None:
     """Try to write, read, create, list, stat and delete, each apart; what fails comes with what to do."""
     provider = provider_for(uri)
     trials = try_all(provider)
-    payload = {"uri": provider.uri, "ok": all(t.ok for t in trials), "checks": [asdict(t) for t in trials]}
+    payload = {"uri": provider.uri, "ok": all(t.ok is True for t in trials), "checks": [asdict(t) for t in trials]}
     emit(payload, as_json, lambda console: _render(console, trials))
-    bad = [t.name for t in trials if not t.ok]
+    bad = [t.name for t in trials if t.ok is False]
     if bad:
         raise StorageError(f"{provider.uri} fails {counted(len(bad), 'check')}: {', '.join(bad)}.")
 
@@ -87,9 +87,10 @@ def _render_litter(console: Console, litter: Litter, deleted: bool) -> None:
 
 
 def _render(console: Console, trials: list[Trial]) -> None:
+    words = {True: "ok ", False: "BAD", None: "-  "}
     for trial in trials:
-        word, style = ("ok ", None) if trial.ok else ("BAD", "red")
-        told = f"{word} {trial.name:>16}  {trial.found} ({1000 * trial.seconds:.0f} ms)"
-        console.print(told, style=style, soft_wrap=True)
+        took = "" if trial.ok is None else f" ({1000 * trial.seconds:.0f} ms)"
+        style = "red" if trial.ok is False else None
+        print_wrapped(console, f"{words[trial.ok]} {trial.name:>16}  {trial.found}{took}", 22, style)
         if trial.remedy:
-            console.print(f"{'':>20}  {trial.remedy}", soft_wrap=True)
+            print_wrapped(console, f"{'':>20}  {trial.remedy}", 22)

@@ -1,13 +1,12 @@
 """`grid holdout`, `grid permute`, `grid tried`, and the verdict that `grid show` tells."""
 
-import textwrap
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from grid.cli.options import Id, Json, Store, Trust
-from grid.cli.output import emit, tell
+from grid.cli.output import emit, print_wrapped, tell
 from grid.cli.tables import print_facts, print_table
 from grid.errors import BadInput
 from grid.session import Session
@@ -118,15 +117,11 @@ def render_verdict(console: Console, found: dict[str, Any]) -> None:
     """The verdict on a trial in words."""
     told = [check["passed"] for check in found["checks"] if check["passed"] is not None]
     where = f"trial {found['trial_id']:,} ({found['symbol']} {found['timeframe']})"
-    _wrapped(console, f"Verdict on {where}: {MEANING[found['headline']]}", style="bold")
+    print_wrapped(console, f"Verdict on {where}: {MEANING[found['headline']]}", style="bold")
     facts = lines(found)
     width = max(map(len, facts))
     for name, text in facts.items():
-        _wrapped(console, f"{name:>{width}}  {text}", width + 4 if text[:2] in ("+ ", "- ", "? ") else width + 2)
-    _wrapped(console, f"{sum(told)} of {len(told)} checks speak for skill (+). docs/verdict.md says what they mean.")
-
-
-def _wrapped(console: Console, text: str, indent: int = 0, style: str | None = None) -> None:
-    """A line that goes on below itself where it is too long, on a terminal and elsewhere."""
-    broken = textwrap.wrap(text, console.width, subsequent_indent=" " * indent, break_on_hyphens=False)
-    console.print("\n".join(broken), style=style, soft_wrap=True)
+        print_wrapped(console, f"{name:>{width}}  {text}", width + 4 if text[:2] in ("+ ", "- ", "? ") else width + 2)
+    print_wrapped(
+        console, f"{sum(told)} of {len(told)} checks speak for skill (+). docs/verdict.md says what they mean."
+    )

@@ -107,13 +107,14 @@ def checked(path: str) -> str:
 @contextmanager
 def told(action: str, path: str, uri: str, absent: type[StorageError] = StorageError) -> Iterator[None]:
     """Turn the system's errors into ours; one that means "no such object" becomes `absent`."""
+    what = f"Could not {action}{f' {path!r}' if path else ''} in {uri}"
     try:
         yield
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         reason = "there is no such object" if absent is NotFound else error.strerror
-        raise absent(f"Could not {action} {path!r} in {uri}: {reason}.") from error
+        raise absent(f"{what}: {reason}.") from error
     except OSError as error:
-        raise StorageError(f"Could not {action} {path!r} in {uri}: {error.strerror or error}.") from error
+        raise StorageError(f"{what}: {error.strerror or error}.") from error
 
 
 def checked_leftover(name: str) -> str:

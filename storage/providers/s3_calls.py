@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_random_exponential
 
-from storage.errors import NotFound, StorageError
+from storage.errors import Forbidden, NotFound, StorageError
 from storage.providers.s3_options import S3Options
 from storage.providers.s3_put import NotStored, QuickPut, quick_put
 
@@ -100,12 +100,15 @@ class Refused(Exception):  # noqa: N818 - told to the user as a StorageError
     def told(self) -> StorageError:
         """The error in words; a GET or HEAD of what is not there is a `NotFound`."""
         code = code_of(self.error)
-        what = f"Could not {self.call.action} {self.call.path!r} in {self.where}"
+        path = f" {self.call.path!r}" if self.call.path else ""
+        what = f"Could not {self.call.action}{path} in {self.where}"
         absent = self.status == 404 and code != "NoSuchBucket"
         if absent and self.call.method in ("get_object", "head_object", "delete_object"):
             return NotFound(f"{what}: there is no such object.")
         tries = f" ({self.attempts} attempts)" if self.attempts > 1 else ""
-        return StorageError(f"{what}: {reason_of(self.error)}{tries}.")
+        forbidden = code == "AccessDenied" or (self.status == 403 and code not in _REASONS)
+        kind = Forbidden if forbidden else StorageError
+        return kind(f"{what}: {reason_of(self.error)}{tries}.")
 
 
 class Connection:

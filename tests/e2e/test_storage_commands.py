@@ -16,6 +16,7 @@ from tests.services.fault_proxy import Fault, fault_proxy
 from tests.services.seaweed import ADMIN, NO_LIST, NO_READ, READER, SECRET, WRITER
 
 ROOT = Path(__file__).parents[2]
+UNREADABLE = dict.fromkeys(("read", "create-if-absent", "stat"), "s3:GetObject")
 
 
 @pytest.fixture
@@ -53,7 +54,11 @@ def grid_here(tmp_path, monkeypatch, capsys):
 
 
 def failed(payload):
-    return [check["name"] for check in payload["checks"] if not check["ok"]]
+    return [check["name"] for check in payload["checks"] if check["ok"] is False]
+
+
+def untried(payload):
+    return [check["name"] for check in payload["checks"] if check["ok"] is None]
 
 
 @pytest.mark.parametrize("scheme", ["", "file://"])
@@ -99,20 +104,45 @@ class TestS3:
         assert (code, payload["kind"], payload["objects"], payload["endpoint"]) == (0, "s3", 0, s3.url)
 
     @pytest.mark.parametrize(
-        ("identity", "broken"),
+        ("identity", "broken", "hindered"),
         [
-            (READER, ["write", "read", "create-if-absent", "list", "stat", "clock", "delete"]),
-            (WRITER, ["read", "create-if-absent", "list", "stat", "clock", "delete"]),
-            (NO_LIST, ["list"]),
-            (NO_READ, ["read", "create-if-absent", "stat", "clock", "delete"]),
+            (READER, {"write": "s3:PutObject"}, ["read", "create-if-absent", "stat", "clock", "delete"]),
+            (WRITER, {**UNREADABLE, "list": "s3:ListBucket"}, ["clock", "delete"]),
+            (NO_LIST, {"list": "s3:ListBucket"}, []),
+            (NO_READ, UNREADABLE, ["clock", "delete"]),
         ],
     )
-    def test_rights_that_are_missing_are_told_apart(self, grid, uri, s3, identity, broken):
+    def test_rights_that_are_missing_are_told_apart(self, grid, uri, s3, identity, broken, hindered):
+        """Each right that is missing with its remedy, and no remedy for what it keeps from being tried."""
         code, payload, told = grid("test", uri, "--json", **s3.environment(identity))
-        assert (code, failed(payload)) == (2, broken)
-        assert all(check["remedy"] for check in payload["checks"] if not check["ok"])
+        assert (code, payload["ok"], set(failed(payload)), untried(payload)) == (2, False, set(broken), hindered)
+        remedies = {check["name"]: check["remedy"] for check in payload["checks"] if check["remedy"]}
+        assert remedies.keys() == broken.keys()
+        assert all(right in remedies[name] for name, right in broken.items())
         assert told.startswith("error: s3://")
         assert told.count("\n") == 0
+
+    @pytest.mark.parametrize(
+        ("endpoint", "variables", "told"),
+        [
+            ("http://127.0.0.1:1", {}, "nothing answers there; check endpoint_url"),
+            (None, {"AWS_SECRET_ACCESS_KEY": f"{SECRET}-wrong"}, "the secret key is not the one"),
+        ],
+        ids=["endpoint", "secret"],
+    )
+    def test_one_cause_is_told_once(self, grid_here, monkeypatch, bucket, s3, endpoint, variables, told):
+        for name, value in {**s3.environment(ADMIN), **variables, "COLUMNS": "100"}.items():
+            monkeypatch.setenv(name, value)
+        code, out, error = grid_here("test", f"s3://{bucket}/cli?endpoint_url={endpoint or s3.url}")
+        assert (code, out.count("BAD"), out.count("not tried, as write failed")) == (2, 1, 6)
+        assert " ".join(out.split()).count(told) == 1
+        assert not any(wrong in out for wrong in ("give the right", "NTP", "If-None-Match"))
+        assert error.endswith("fails 1 check: write.")
+        assert max(map(len, out.splitlines())) <= 100
+
+    def test_the_root_needs_no_quotes(self, grid, bucket, s3):
+        code, _, told = grid("info", f"s3://{bucket}?endpoint_url={s3.url}", **s3.environment(NO_LIST))
+        assert (code, "Could not list in s3://" in told) == (2, True), told
 
     def test_wrong_secrets_and_endpoints(self, grid, uri, bucket, s3):
         code, _, told = grid("info", uri, AWS_SECRET_ACCESS_KEY=f"{SECRET}-wrong")
