@@ -62,10 +62,20 @@ class Estimate:
         if max_cost is not None and self.cost is None:
             raise Refused("--max-cost needs a price: set cluster.price_per_cpu_hour.")
         if max_cost is not None and self.cost is not None and self.cost > max_cost:
+            about, allowed = amounts(self.cost, max_cost)
             raise Refused(
-                f"the sweep costs about {self.cost:.2f} and --max-cost allows {max_cost:.2f}: "
-                "thin out the space or raise the limit."
+                f"the sweep costs about {about} and --max-cost allows {allowed}: thin out the space or raise the limit."
             )
+
+
+def amounts(*values: float) -> list[str]:
+    """Sums of money for people: two decimals, or as many as tell them from nothing and from one another."""
+    decimals = next(n for n in range(2, 13) if n == 12 or _told_apart([*values, 0.0], n))
+    return [f"{value:,.{decimals}f}" for value in values]
+
+
+def _told_apart(values: list[float], decimals: int) -> bool:
+    return len({round(value, decimals) for value in values}) == len(set(values))
 
 
 def estimate(resolved: ResolvedSweep, rehearsal: Rehearsal) -> Estimate:

@@ -151,6 +151,11 @@ class Dispatcher:
         """How many units a worker has."""
         return len(self._queues.get(worker, ()))
 
+    def head(self, worker: str) -> WorkUnit | None:
+        """The unit that a worker is at, which is charged when the worker is lost."""
+        queue = self._queues.get(worker)
+        return queue[0].unit if queue else None
+
     def in_flight(self) -> int:
         return sum(len(queue) for queue in self._queues.values())
 

@@ -1,4 +1,4 @@
-"""The two ways a command refuses its user: wrong input, and work a check or a budget forbids."""
+"""How a command ends that does not do what its user asks: wrong input, work a check or a budget forbids, no Ray."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,6 +10,10 @@ class BadInput(Exception):  # noqa: N818 - named for what the user is told
 
 class Refused(Exception):  # noqa: N818 - named for what the user is told
     """The request is well formed but a budget or a check forbids it (exit code 3)."""
+
+
+class Unavailable(Exception):  # noqa: N818 - named for what the user is told
+    """The request is right, and what it runs on does not start at the moment (exit code 130): it can be resumed."""
 
 
 def nearest(word: str, options: Iterable[str]) -> str:

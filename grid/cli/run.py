@@ -14,13 +14,13 @@ from grid import sweep as sweeps
 from grid.account import Limits
 from grid.addresses import explained
 from grid.begin import begin_or_reopen, check_unchanged
-from grid.budget import Estimate, estimate
+from grid.budget import Estimate, amounts, estimate
 from grid.cli.options import LogJson, Store, TokenFile, Trust
 from grid.cli.output import emit, tell
 from grid.cli.progress import Meter
 from grid.cli.tables import costs_text, counted, failure_text, print_facts, render_leaders
 from grid.documents import plain
-from grid.errors import BadInput
+from grid.errors import BadInput, Unavailable
 from grid.heartbeat import refuse_second_driver
 from grid.hints import at_store, resume_command
 from grid.logs import SESSION
@@ -220,7 +220,7 @@ def _carry_on(session: Session, resolved: ResolvedSweep, manner: Manner) -> None
     except KeyboardInterrupt:
         sys.stderr.write(f"stopped at once; what was committed is kept. Next: {resume_command(session)}\n")
         raise
-    except StorageError as error:
+    except (StorageError, Unavailable) as error:
         tell(f"interrupted: {error}", "red")
         tell(f"What was committed is kept. Next: {resume_command(session)}")
         raise typer.Exit(130) from error
@@ -295,7 +295,7 @@ def _render_plan(console: Console, expected: Estimate, resolved: ResolvedSweep, 
     }
     rows["history"] = f"{expected.years:.2f} years; so many trials need {expected.least_years:.2f} (docs/verdict.md)"
     if expected.cost is not None:
-        rows["cost"] = f"{expected.cost:,.2f}"
+        (rows["cost"],) = amounts(expected.cost)
     print_facts(console, rows)
 
 

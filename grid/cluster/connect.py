@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import re
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -11,15 +12,20 @@ from importlib.metadata import version
 from typing import Any
 
 import ray
+from ray._private import worker as ray_worker
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled, without types
 from ray.exceptions import AuthenticationError, RayError
 
 from grid.addresses import check_cluster, explained
 from grid.auth import MODE, the_token
 from grid.budget import cpus_here
-from grid.errors import BadInput
+from grid.errors import BadInput, Unavailable
 from grid.spec import ClusterSpec
 
+log = logging.getLogger(__name__)
+
+MOST_OF_RAYS_WORDS = 300
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 NAMESPACE = "backtest-grid"
 SAME = ("python", "ray", "backtest-grid", "numpy", "numba")
 """What driver and workers must have in the same version."""
@@ -75,16 +81,21 @@ def _refusal(address: str, had_token: bool) -> str:
     )
 
 
-def _no_cluster(address: str | None, error: Exception) -> str:
-    reason = " ".join(str(error).split()).split(". ")[0][:300].rstrip(".")
-    if address is None:
-        return (
-            f"no Ray starts on this machine ({reason}): it may be too busy, as a start has to be done in half a "
-            "minute. Try again, or work without one: --executor serial."
-        )
+def _no_ray(error: Exception) -> str:
     return (
-        f"cluster.address {address!r} does not answer as a Ray cluster ({reason}); start one with `ray start --head`, "
-        "or leave the address out to work on this machine."
+        f"no Ray starts on this machine ({_reason(error)}): it may be too busy, as a start has to be done in half a "
+        "minute. Try again, or work without one: --executor serial."
+    )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()).split(". ")[0][:300].rstrip(".")
+
+
+def _no_cluster(address: str, error: Exception) -> str:
+    return (
+        f"cluster.address {address!r} does not answer as a Ray cluster ({_reason(error)}); start one with "
+        "`ray start --head`, or leave the address out to work on this machine."
     )
 
 
@@ -118,11 +129,32 @@ def connected(cluster: ClusterSpec) -> Iterator[None]:
         with _own_sigterm():
             ray.init(**options)
     except Exception as error:  # where a node does not come up in time Ray raises no narrower kind
+        if cluster.address is None:
+            raise Unavailable(_no_ray(error)) from error
         raise BadInput(_no_cluster(cluster.address, error)) from error
+    try:
+        with _logged():
+            yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Within the block what Ray has to say of each process that died, many lines long and in colours, is a line of the
+    driver's log: Ray prints it, whatever it is told of logs, and on stdout, which is for data.
+    """
+
+    def log_it(data: Mapping[str, Any], ignore_prefix: bool) -> None:  # noqa: ARG001 - Ray's signature
+        for told in data["lines"]:
+            log.info("Ray says: %s", " ".join(_COLOURS.sub("", told).split())[:MOST_OF_RAYS_WORDS])
+
+    before = ray_worker.print_to_stdstream
+    ray_worker.print_to_stdstream = log_it
     try:
         yield
     finally:
-        ray.shutdown()
+        ray_worker.print_to_stdstream = before
 
 
 @contextmanager

@@ -61,6 +61,23 @@ class Sent:
     bars: Any
 
 
+@dataclass
+class Alone:
+    """Tells that there has been no worker for long: `since` some time, in seconds of a clock."""
+
+    since: float
+    had_any: bool = False
+
+    def told(self, workers: int, now: float) -> str | None:
+        """What to say now that there are so many; nothing while there are some, and again only after as long a time."""
+        if workers:
+            self.since, self.had_any = now, True
+        elif now - self.since > PATIENCE_S:
+            self.since = now
+            return "there is no worker any more" if self.had_any else "no worker has started yet"
+        return None
+
+
 class Driver:
     """Feeds workers, hands batches on, and keeps both going."""
 
@@ -75,7 +92,9 @@ class Driver:
         self._actors: dict[str, Any] = {}
         self._starting: dict[Any, str] = {}
         self._stillborn = 0
-        self._began = self._told = time.monotonic()
+        self._told = time.monotonic()
+        self._alone = Alone(time.monotonic())
+        self._lost_at: list[WorkUnit] = []
         self._own_cpus = float(os.environ.get(DRIVER_CPUS_VARIABLE, "0"))
         self._attempts: dict[Any, Sent] = {}
         self._collector = Collector(work, watch)
@@ -169,9 +188,8 @@ class Driver:
             self._stillborn = 0
             self._dispatcher.add_worker(name)
         self._work.account.hold(len(self._dispatcher.workers()))
-        if not self._dispatcher.workers() and time.monotonic() - self._began > PATIENCE_S:
-            self._began = time.monotonic()
-            log.warning("no worker has started yet: the cluster has no free CPU, or other jobs hold them all")
+        if told := self._alone.told(len(self._dispatcher.workers()), time.monotonic()):
+            log.warning("%s: the cluster has no free CPU, or other jobs hold them all", told)
 
     def _bury(self, name: str, error: Exception) -> None:
         """A worker died before it said hello. When all do, starting more of them helps nobody."""
@@ -246,10 +264,16 @@ class Driver:
             self._dispatcher.ended(worker)
 
     def _lose(self, worker: str, reason: str, cause: str = "worker_died") -> None:
-        """A worker is gone, with everything it was doing."""
-        if self._abandon(worker):
-            self._dispatcher.lost(worker, reason, cause)
-            log.warning("a worker was lost: %s", reason)
+        """A worker is gone, with everything it was doing. Of a unit and its parts it is told once, then only logged."""
+        unit = self._dispatcher.head(worker)
+        if not self._abandon(worker):
+            return
+        self._dispatcher.lost(worker, reason, cause)
+        again = unit is not None and any(told.start <= unit.start < told.stop for told in self._lost_at)
+        if unit is not None and not again:
+            self._lost_at.append(unit)
+        at = "" if unit is None else f" at trials [{unit.start}, {unit.stop})"
+        log.log(logging.INFO if again else logging.WARNING, "a worker was lost%s: %s", at, reason)
 
     def _abandon(self, worker: str) -> bool:
         """Kill a worker and await nothing of it any more; whether it was known."""

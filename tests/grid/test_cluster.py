@@ -10,9 +10,9 @@ from ray.core.generated import common_pb2
 from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError
 
 from grid.cluster import connect
-from grid.cluster.driver import with_its_node
+from grid.cluster.driver import PATIENCE_S, Alone, with_its_node
 from grid.cluster.names import MOST_NAMES, bars_name, unit_name
-from grid.errors import BadInput
+from grid.errors import BadInput, Unavailable
 from grid.session import Session
 from grid.spec import ClusterSpec
 from grid.sweep import run
@@ -97,5 +97,35 @@ def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(connect.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(connect.ray, "init", too_late)
     told = r"no Ray starts on this machine \(The current node timed out during startup\)"
-    with pytest.raises(BadInput, match=told), connect.connected(ClusterSpec()):
+    with pytest.raises(Unavailable, match=told), connect.connected(ClusterSpec()):
         pass
+
+
+def test_what_ray_says_of_a_dead_process_is_a_line_of_the_log_and_never_on_stdout(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level("INFO", "grid")
+    said = {
+        "lines": ["\x1b[33m(raylet)\x1b[0m A worker died\n   or was killed." + 900 * "x"],
+        "pid": "raylet",
+        "is_err": False,
+    }
+    before = connect.ray_worker.print_to_stdstream
+    with connect._logged():
+        connect.ray_worker.print_to_stdstream(said, ignore_prefix=False)
+    assert connect.ray_worker.print_to_stdstream is before
+    assert capfd.readouterr() == ("", "")
+    (record,) = caplog.records
+    assert record.levelname == "INFO"
+    assert record.getMessage().startswith("Ray says: (raylet) A worker died or was killed.x")
+    assert len(record.getMessage()) < 330
+
+
+def test_that_there_is_no_worker_is_told_as_it_is():
+    alone = Alone(100.0)
+    assert alone.told(0, 100.0 + PATIENCE_S) is None
+    assert alone.told(0, 101.0 + PATIENCE_S) == "no worker has started yet"
+    assert alone.told(0, 102.0 + PATIENCE_S) is None
+    assert alone.told(2, 500.0) is None
+    assert alone.told(0, 501.0) is None, "workers were there a moment ago"
+    assert alone.told(0, 501.0 + PATIENCE_S) == "there is no worker any more"
