@@ -41,7 +41,7 @@ class Node:
     """What a node says of itself. time: Unix seconds by its clock. shared_memory: bytes, None where there is none.
 
     data, results: what is wrong with that store there, empty where nothing is, None where it was not tried.
-    The rest is what Ray says of it: head, cpus, object_store in bytes; skew_s is against the head.
+    The rest is what Ray says of it: id, head, cpus, object_store in bytes; skew_s is against the head.
     """
 
     host: str
@@ -56,6 +56,7 @@ class Node:
     cpus: float = 0.0
     object_store: float = 0.0
     skew_s: float = 0.0
+    id: str = ""
     silent: Sequence[str] = field(default=())
     """On the head: nodes that did not answer."""
 
@@ -129,6 +130,12 @@ def judged(nodes: Sequence[Node], here: Mapping[str, str]) -> list[Check]:
     ]
 
 
+def called(nodes: Sequence[tuple[str, str]]) -> list[str]:
+    """Nodes, given by host name and id, for people: by host, with the beginning of the id where hosts share a name."""
+    hosts = [host for host, _ in nodes]
+    return [host if hosts.count(host) == 1 or not name else f"{host} (node {name[:12]})" for host, name in nodes]
+
+
 def authentication(address: str) -> Check:
     """Whether a cluster refuses who has no token."""
     try:
@@ -154,7 +161,8 @@ def authentication(address: str) -> Check:
 
 def _each(name: str, nodes: Sequence[Node], fault: Callable[[Node], str], fine: str, remedy: str) -> Check:
     """One check of several nodes: the faults by host, or `fine`."""
-    found = [f"{node.host}: {told}" for node in nodes if (told := fault(node))]
+    names = called([(node.host, node.id) for node in nodes])
+    found = [f"{named}: {told}" for named, node in zip(names, nodes, strict=True) if (told := fault(node))]
     return Check(name, not found, "; ".join(found) or fine, remedy)
 
 

@@ -13,7 +13,7 @@ import ray
 from ray.job_submission import JobStatus, JobSubmissionClient
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from grid.checkup import Node, look
+from grid.checkup import Node, called, look
 from grid.errors import BadInput
 from grid.jobs import check_dashboard
 
@@ -79,8 +79,10 @@ def nodes(data: str | None, results: str | None) -> list[Node]:
     done, late = ray.wait(list(calls), num_returns=len(calls), timeout=NODE_S)
     answered = [(calls[ref], _answer(ref)) for ref in done]
     ended = time.time()
-    silent = [calls[ref]["NodeManagerHostname"] for ref in late]
-    silent += [node["NodeManagerHostname"] for node, answer in answered if answer is None]
+    known = [(node["NodeManagerHostname"], node["NodeID"]) for node in there]
+    names = {node_id: name for (_, node_id), name in zip(known, called(known), strict=True)}
+    silent = [names[calls[ref]["NodeID"]] for ref in late]
+    silent += [names[node["NodeID"]] for node, answer in answered if answer is None]
     return [_with(node, answer, (began, ended), silent) for node, answer in answered if answer is not None]
 
 
@@ -101,6 +103,7 @@ def _with(node: dict[str, Any], answer: Node, asked: tuple[float, float], silent
         head=head,
         cpus=resources.get("CPU", 0.0),
         object_store=resources.get("object_store_memory", 0.0),
+        id=node["NodeID"],
         skew_s=max(asked[0] - answer.time, answer.time - asked[1], 0.0),
         silent=tuple(silent) if head else (),
     )

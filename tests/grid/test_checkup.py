@@ -75,6 +75,14 @@ def test_faults_of_the_cluster_as_a_whole():
     assert silent == {"nodes": "1 besides the head, 8 CPUs; no answer from w9"}
 
 
+def test_nodes_of_one_host_name_are_told_apart():
+    """Workers on one machine, or machines that were cloned; of whose names are their own nothing more is told."""
+    twins = [replace(WORKER, host="vm", id=f"{i}{'f' * 55}", threads=None) for i in "ab"]
+    alone = replace(WORKER, host="w3", id="c" * 56, threads=None)
+    told = "vm (node afffffffffff): NUMBA_NUM_THREADS is not set; vm (node bfffffffffff): NUMBA_NUM_THREADS is not set"
+    assert faults(HEAD, *twins, alone) == {"threads": f"{told}; w3: NUMBA_NUM_THREADS is not set"}
+
+
 def test_one_thread_or_many_is_the_same_on_a_node_of_one_cpu():
     assert faults(HEAD, replace(WORKER, cpus=1.0, threads=None)) == {}
 
