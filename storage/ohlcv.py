@@ -214,8 +214,8 @@ class OhlcvStore:
         taken = [] if replace else sorted(set(new) & {file.year for file in present})
         if taken:
             raise StorageError(
-                f"{self._where(key.folder)} already holds {', '.join(map(str, taken))}; nothing was written. "
-                "Ask for these years to be replaced if that is meant."
+                f"{self._where(key.folder)} already holds {', '.join(map(str, taken))}; nothing was written, "
+                "as their replacement was not asked for."
             )
         kept = self._stated(key, [file for file in present if file.year not in new])
         for name, value in kept.items():

@@ -67,7 +67,7 @@ def ls(
         return
     sessions = SessionStore(provider_for(store))
     rows = _lines(sessions, sessions.entries(n or (None if as_json else SHOWN)))
-    nothing = f"{store} holds no session yet; `grid run SWEEP` makes one."
+    nothing = f"{sessions.provider.uri} holds no session yet; `grid run SWEEP` makes one."
     emit(rows, as_json, lambda console: _render_rows(console, rows, nothing))
     if n is None and not as_json and len(rows) == SHOWN:
         tell(f"The newest {SHOWN} at most are shown; -n shows more.")
@@ -219,7 +219,7 @@ def _render_rows(console: Console, rows: list[dict[str, Any]], nothing: str) -> 
     if rows:
         print_table(console, "", rows)
     else:
-        console.print(nothing)
+        console.print(nothing, soft_wrap=True)
 
 
 def _render_show(console: Console, session: Session, found: dict[str, Any] | None) -> None:

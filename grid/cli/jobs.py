@@ -128,12 +128,18 @@ def job_rows(address: str) -> list[dict[str, Any]]:
         {
             "job_id": job.job_id,
             "session_id": job.session_id,
-            "status": job.status.lower(),
+            "status": _ended(job),
             "exit_code": job.exit_code,
-            "started": None if job.started is None else datetime.fromtimestamp(job.started, UTC).isoformat(),
+            "started": job.started and datetime.fromtimestamp(job.started, UTC).isoformat(timespec="seconds"),
         }
         for job in _jobs(jobs_address(address)).all()
     ]
+
+
+def _ended(job: "Job") -> str:
+    """How a job is or ended, by what `grid run` says with its exit code: Ray calls everything but 0 failed."""
+    by_code = {0: "done", 1: "done, some trials failed", 3: "refused or over a limit", 130: "stopped"}
+    return by_code.get(job.code(), "failed") if job.over else job.status.lower()
 
 
 def sendable(sweep: Sweep, shared_paths: bool) -> Sweep:

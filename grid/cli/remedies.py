@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from storage.errors import StorageError
 
 REMEDIES = {
-    "Ask for these years to be replaced": "--replace replaces them",
+    "their replacement was not asked for": "--replace asks for it",
     "rows must be sorted by time": "--sort accepts rows in any order",
     "timestamps carry no zone": "--tz states it, as in --tz UTC",
     "timestamps carry their own zone": "leave --tz out",

@@ -106,10 +106,11 @@ def tried(
 
     Sessions of the very same sweep count once.
     """
-    found = ledger(SessionStore(provider_for(store)), strategy)
+    sessions = SessionStore(provider_for(store))
+    found = ledger(sessions, strategy)
     names = ("strategy", "symbol", "timeframe", "sessions", "trials")
     rows = [{name: getattr(t, name) for name in names} for t in found]
-    nothing = f"{store} holds no trial yet; `grid run SWEEP` makes some."
+    nothing = f"{sessions.provider.uri} holds no trial yet; `grid run SWEEP` makes some."
     emit(rows, as_json, lambda console: print_table(console, "", rows) if rows else console.print(nothing))
 
 

@@ -86,7 +86,7 @@ def test_a_working_directory_that_is_gone(desk: Desk, monkeypatch: pytest.Monkey
 
 def test_ls(desk: Desk):
     outcome = desk.grid("ls")
-    assert outcome.out == "results holds no session yet; `grid run SWEEP` makes one.\n"
+    assert outcome.out == f"{desk.results} holds no session yet; `grid run SWEEP` makes one.\n"
     assert desk.grid("ls", "--json").json() == []
     first, second = desk.session(), desk.session("--set", "strategy=mine:Fussy")
     assert [(row["session_id"], row["failed"]) for row in desk.grid("ls", "--json").json()] == [(first, 0), (second, 4)]

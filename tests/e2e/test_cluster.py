@@ -288,8 +288,8 @@ def test_stopped_and_sent_again_it_has_the_rows_of_one_process(
     jobs = json_of(cluster.grid("ls", "--address", cluster.url, "--json"))
     assert [(job["job_id"], job["status"]) for job in jobs] == [
         ("s1", "stopped"),
-        ("s1.2", "failed"),
-        ("s1.3", "succeeded"),
+        ("s1.2", "refused or over a limit"),
+        ("s1.3", "done"),
     ]
     told = cluster.grid("logs", "s1.3", "--address", cluster.url).out
     assert "s1" in told

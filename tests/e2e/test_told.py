@@ -2,10 +2,13 @@
 
 import json
 from importlib.metadata import PackageNotFoundError
+from types import SimpleNamespace
 
 import pytest
 
 from grid import methods
+from grid.budget import amounts
+from grid.jobs import Job
 from tests.e2e.desk import Desk
 
 
@@ -75,3 +78,54 @@ def test_a_broken_environment_file_is_one_sentence_and_nothing_is_done(desk: Des
     assert (outcome.code, outcome.out, outcome.err.count("\n")) == (2, "", 1), outcome.err
     assert f"error: {desk.folder / '.env.prod'}, line 2: this sets no variable" in outcome.err
     assert desk.snapshot() == before
+
+
+def test_a_ray_that_does_not_start_leaves_a_session_that_can_be_resumed(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    """Nothing that was asked for is wrong, and the session is there: it is no bad input."""
+    from grid.cluster import connect
+
+    def too_late(**_: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because ...")
+
+    assert desk.run("--max-runtime", "0", "-q").code == 3
+    (session,) = (folder.name for folder in desk.results.glob("2*"))
+    monkeypatch.setattr(connect.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(connect.ray, "init", too_late)
+    for command in (("resume", session), ("run", "sweep.yaml", "--session-id", session)):
+        outcome = desk.grid(*command, "--executor", "ray")
+        assert outcome.code == 130, outcome.err
+        assert "interrupted: no Ray starts on this machine" in outcome.err
+        assert f"Next: grid resume {session}\n" in outcome.err
+    monkeypatch.undo()
+    monkeypatch.chdir(desk.folder)
+    assert desk.grid("resume", session, "--executor", "serial", "-q").code == 0
+
+
+def test_small_sums_of_money_are_told_with_enough_digits(desk: Desk):
+    assert amounts(0.0934, 0.001) == ["0.093", "0.001"]
+    assert amounts(12.345, 3.0) == ["12.35", "3.00"]
+    assert amounts(1.0012, 1.001) == ["1.0012", "1.0010"]
+    assert amounts(0.0) == ["0.00"]
+    assert amounts(1e-15, 1.0) == ["0.000000000000", "1.000000000000"]
+    priced = ("--max-cost", "0.000000001", "--set", "cluster.price_per_cpu_hour=0.1")
+    refused = desk.grid("run", "sweep.yaml", *priced)
+    assert (refused.code, "--max-cost allows 0.000000001:" in refused.err) == (3, True), refused.err
+
+
+def test_a_replacement_is_asked_for_in_one_sentence(desk: Desk):
+    desk.own_data()
+    (desk.folder / "bars.csv").write_text("timestamp,open,high,low,close,volume\n2011-01-03,1,2,1,2,9\n")
+    told = ("--symbol", "IBM", "--timeframe", "1D", "--calendar", "XNYS", "--adjusted", "yes", "--tz", "UTC")
+    err = desk.grid("data", "import", "bars.csv", *told).err
+    ours = "already holds 2011; nothing was written, as their replacement was not asked for. --replace asks for it."
+    assert (ours in err, err.count("--replace")) == (True, 1), err
+
+
+def test_the_jobs_of_a_cluster_are_listed_as_they_ended(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    ends = {0: "done", 1: "done, some trials failed", 2: "failed", 3: "refused or over a limit", 130: "stopped"}
+    jobs = [Job(f"s{c}", f"s{c}", "SUCCEEDED" if c == 0 else "FAILED", c, "", 1.7e9 + 0.123) for c in ends]
+    jobs += [Job("t", "t", "STOPPED", None, "", 1.7e9), Job("u", "u", "RUNNING", None, "", None)]
+    monkeypatch.setattr("grid.cli.jobs._jobs", lambda _: SimpleNamespace(all=lambda: jobs))
+    rows = desk.grid("ls", "--address", "http://127.0.0.1:1", "--json").json()
+    assert [row["status"] for row in rows] == [*ends.values(), "stopped", "running"]
+    assert (rows[0]["started"], rows[-1]["started"]) == ("2023-11-14T22:13:20+00:00", None)
