@@ -14,13 +14,14 @@ import yaml
 from grid.cli import app
 from tests.conftest import REPOSITORY
 from tests.deploy.crds import complaints
+from tests.deploy.custom import KUEUE, MONITORING
 from tests.deploy.tools import DEPLOY, checked
 from tests.services.programs import need
 
 K8S = DEPLOY / "k8s"
 OVERLAYS = sorted(path.parent.relative_to(K8S).as_posix() for path in K8S.glob("overlays/*/kustomization.yaml"))
 FOLDERS = ["sweep", *OVERLAYS]
-OTHERS = {"monitoring.coreos.com/v1", "kueue.x-k8s.io/v1beta1"}
+OTHERS = {MONITORING, KUEUE}  # tests/deploy/test_custom_kinds.py
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 Resource = dict[str, Any]
 
