@@ -37,7 +37,10 @@ END_S = 20.0
 """How long it may keep back the last output of one that is over: its node may be gone."""
 STOP_WAIT_S = 60
 """How long a driver that was asked to stop may finish and commit what is in flight."""
-DRIVER_CPUS = 1
+DRIVER_CPUS = 0.1
+"""What a driver asks for, so that it is placed where work is done. No worker takes the rest of that CPU, which leaves
+room for the drivers of others.
+"""
 STOPPED, NO_CODE = 130, 2
 _SESSION, _SWEEP = "session_id", "sweep_sha256"
 _RAYS_OWN = re.compile(r"^\S+ \S+\s+INFO job_(?:manager|supervisor)\.py:\d+ -- .*\n?", re.MULTILINE)

@@ -18,6 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from grid.aggregate import FLUSH_AFTER_S, Receipt
 from grid.cluster.actors import AggregatorActor
+from grid.cluster.sharing import kind
 from grid.outbox import Outbox, Parcel
 from grid.plan import WorkUnit
 from grid.sweep import Watch, Work
@@ -114,7 +115,7 @@ class Collector:
         """On the driver's node, where the stores are known to be in reach; elsewhere if that node is lost."""
         sweep, folder = self._resolved.sweep, self._work.folder
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-        actor = optioned(AggregatorActor, name=named(self._work, "aggregator"), scheduling_strategy=here)
+        actor = optioned(AggregatorActor, name=named(self._work, kind(sweep.cluster.cpus)), scheduling_strategy=here)
         return actor.remote(folder.provider.uri, folder.session_id, sweep.objective, max(sweep.results.keep_best, 1))
 
     def settle(self, idle: bool) -> list[WorkUnit]:

@@ -16,7 +16,8 @@ from grid.cluster.actors import Done, Worker
 from grid.cluster.bars import BARS_LOST, BarsOnCluster
 from grid.cluster.collect import GONE, WAIT_S, Collector, cause_of, last_line, named, optioned
 from grid.cluster.connect import check_versions, running_versions
-from grid.cluster.names import unit_name
+from grid.cluster.names import WORKERS, unit_name
+from grid.cluster.sharing import Share
 from grid.dispatch import MOST_NODES, Attempt, Dispatcher
 from grid.errors import BadInput
 from grid.evaluate import Evaluator
@@ -100,7 +101,8 @@ class Driver:
         self._collector = Collector(work, watch)
         self._bars = BarsOnCluster(work, self._spec, self._keys)
         self._retries_before = work.folder.provider.retries
-        self._resized = 0.0
+        self._share = Share(work.folder.session_id, self._resolved.sweep.cluster.cpus)
+        self._resized, self._wanted = 0.0, 0
         self._next_span()
 
     def run(self) -> None:
@@ -155,22 +157,26 @@ class Driver:
             yield unit
 
     def _resize(self) -> None:
-        """As many workers as there are CPUs, now; new ones appear when nodes join or workers died."""
+        """As many workers as this sweep's share of the CPUs, now; new ones appear when nodes join or workers died."""
         now = time.monotonic()
         if self._actors and now - self._resized < RESIZE_EVERY_S:
             return
         self._resized = now
         total = ray.cluster_resources().get("CPU", 0) - self._own_cpus  # type: ignore[no-untyped-call]
-        wanted = max(1, min(int(total), self._resolved.sweep.cluster.cpus or int(total)))
-        for name in list(self._actors)[wanted:]:
+        self._wanted = self._share.of(int(total))
+        for name in self._leaving():
             if not self._dispatcher.holds(name):
                 self._forget(name)
                 self._dispatcher.lost(name, "it was not needed any more")
-        while len(self._actors) < wanted:
+        while len(self._actors) < self._wanted:
             name = uuid.uuid4().hex
-            worker = optioned(Worker, name=named(self._work, "worker"))
+            worker = optioned(Worker, name=named(self._work, "worker"), namespace=WORKERS)
             self._actors[name] = worker.remote(self._spec, self._keys, self._work.folder.session_id, spoken())
             self._starting[self._actors[name].hello.remote()] = name
+
+    def _leaving(self) -> list[str]:
+        """Workers that are given nothing more, as others have a right to their CPUs."""
+        return list(self._actors)[self._wanted :]
 
     def _welcome(self) -> None:
         """Give work to workers once they have said hello: one that waits for a CPU must not hold units."""
@@ -213,9 +219,9 @@ class Driver:
     def _feed(self) -> None:
         if self._watch.stopping() or self._collector.full:
             return
-        now = time.monotonic()
+        now, leaving = time.monotonic(), set(self._leaving())
         for name in self._dispatcher.workers():
-            while attempt := self._dispatcher.next_for(name, now):
+            while name not in leaving and (attempt := self._dispatcher.next_for(name, now)):
                 bars = self._bars.of(attempt.unit.dataset, self._dispatcher.datasets_needed())
                 title = unit_name(self._work.folder.session_id, attempt.unit.start, self._resolved.plan.total)
                 evaluate = self._actors[name].evaluate.options(name=title)

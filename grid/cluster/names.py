@@ -5,6 +5,8 @@ trials; the log of a worker, which the Dashboard shows too, has each unit.
 """
 
 MOST_NAMES = 100
+WORKERS = "backtest-grid-workers"
+"""The namespace of workers: drivers list the names in their own every other second, and workers are many."""
 
 
 def unit_name(session_id: str, start: int, total: int) -> str:

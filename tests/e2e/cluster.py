@@ -35,6 +35,8 @@ class Cluster:
 
     folder: Path
     token: Path
+    cpus: tuple[int, ...] = (1, 1)
+    """Of each node besides the head."""
     gcs: int = field(default_factory=free_port)
     dashboard: int = field(default_factory=free_port)
     processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
@@ -55,13 +57,13 @@ class Cluster:
         return {**kept, "PATH": path, "PYTHONPATH": str(ROOT), "HOME": str(self.folder), **settings, **auth}
 
     def start(self) -> None:
-        """The head, then two nodes one after the other: nodes of one machine that start at once are in their way."""
+        """The head, then its nodes one after the other: nodes of one machine that start at once are in their way."""
         head = f"--head --port={self.gcs} --num-cpus=0 --dashboard-port={self.dashboard}"
         self._start(*head.split(), f"--temp-dir={self.folder / 'ray'}")
-        for nodes in (1, 2):
+        for nodes, cpus in enumerate(self.cpus, 1):
             self.wait_until_up(nodes)
-            self._start(f"--address=127.0.0.1:{self.gcs}", "--num-cpus=1")
-        self.wait_until_up(3)
+            self._start(f"--address=127.0.0.1:{self.gcs}", f"--num-cpus={cpus}")
+        self.wait_until_up(1 + len(self.cpus))
 
     def _start(self, *options: str) -> None:
         with (self.folder / f"ray-{len(self.processes)}.log").open("wb") as log:
