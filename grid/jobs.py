@@ -9,6 +9,7 @@ import hashlib
 import http.client
 import logging
 import re
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -82,7 +83,7 @@ class Jobs:
         """Raises BadInput, in one sentence, for a cluster that is not there or does not let us in."""
         check_dashboard(address)
         self._address = address
-        self._client = self._asked(lambda: _client(address))
+        self._client = self._asked(lambda: job_client(address))
 
     def send(self, session_id: str, folder: Path, options: list[str], told: Mapping[str, str] | None = None) -> Job:
         """Run the packed sweep in `folder` as that session; the job that does so already, if there is one.
@@ -230,7 +231,7 @@ def check_dashboard(address: str) -> None:
             content = answer.read(10_000)
     except urllib.error.HTTPError as error:
         with error:
-            raise BadInput(_refusal(address, error.code, token is not None)) from error
+            raise BadInput(_refusal(address, error, token is not None)) from error
     except http.client.HTTPException as error:
         raise BadInput(
             f"{address} is no Ray Dashboard (it does not speak HTTP): its port is 8265 unless the cluster says "
@@ -238,14 +239,24 @@ def check_dashboard(address: str) -> None:
         ) from error
     except (OSError, ValueError) as error:  # the text of the latter may repeat the header with the token
         reason = getattr(error, "reason", error) if isinstance(error, OSError) else type(error).__name__
-        raise BadInput(
-            f"{address} cannot be reached ({reason}): give the address of the cluster's Dashboard, http://HOST:8265."
-        ) from error
+        raise BadInput(_unreached(address, reason)) from error
     if b"ray_version" not in content:
         raise BadInput(f"{address} is no Ray Dashboard: its port is 8265 unless the cluster says otherwise.")
 
 
-def _refusal(address: str, code: int, had_token: bool) -> str:
+def _unreached(address: str, reason: object) -> str:
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return (
+            f"the certificate of {address} is not trusted ({reason.verify_message.rstrip('.')}): give the name that it "
+            "is made out to, and in SSL_CERT_FILE the file of the authority that signed it."
+        )
+    return f"{address} cannot be reached ({reason}): give the address of the cluster's Dashboard, http://HOST:8265."
+
+
+def _refusal(address: str, error: urllib.error.HTTPError, had_token: bool) -> str:
+    code, moved = error.code, (error.url or address).removesuffix("/api/version")
+    if moved != address:
+        return f"{address} sends us on to {moved}, which was not given the token: give that address."
     if code in (401, 403) and had_token:
         return f"{address} does not accept the token: take the one that the cluster's nodes have (--token-file)."
     if code in (401, 403):
@@ -266,8 +277,10 @@ def _quiet() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def _client(address: str) -> JobSubmissionClient:
-    return JobSubmissionClient(address)
+def job_client(address: str) -> JobSubmissionClient:
+    """Ray's client for jobs. It trusts the authorities that Python does: SSL_CERT_FILE, or those of the system."""
+    trusted = ssl.get_default_verify_paths()
+    return JobSubmissionClient(address, verify=trusted.cafile or trusted.capath or True)
 
 
 def _request(

@@ -10,12 +10,12 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import ray
-from ray.job_submission import JobStatus, JobSubmissionClient
+from ray.job_submission import JobStatus
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from grid.checkup import Node, called, look
 from grid.errors import BadInput
-from grid.jobs import check_dashboard
+from grid.jobs import check_dashboard, job_client
 
 MARK = "grid doctor: "
 PATIENCE_S = 180.0
@@ -41,7 +41,7 @@ def ask(address: str, data: str | None, results: str | None) -> list[Node]:
 
 def _run(address: str, entrypoint: str) -> str:
     """What a job of that command wrote; nothing of it is left behind."""
-    client, job = JobSubmissionClient(address), f"doctor-{uuid.uuid4().hex[:12]}"
+    client, job = job_client(address), f"doctor-{uuid.uuid4().hex[:12]}"
     client.submit_job(entrypoint=entrypoint, submission_id=job, metadata={"sent_by": "backtest-grid"})
     until = time.monotonic() + PATIENCE_S
     while not JobStatus(client.get_job_status(job)).is_terminal():

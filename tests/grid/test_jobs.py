@@ -87,6 +87,17 @@ def test_the_token_is_not_handed_on_to_whom_an_answer_names(monkeypatch: pytest.
     assert (first, second) == ([f"Bearer {'x' * 40}"], [None])
 
 
+def test_where_an_answer_leads_without_the_token_is_told(monkeypatch: pytest.MonkeyPatch):
+    """As a proxy does that ends TLS, with those who come without."""
+    monkeypatch.setenv(auth.TOKEN, "x" * 40)
+    with (
+        answering(401, b"", []) as other,
+        answering(308, b"", [], f"{other}/api/version") as address,
+        pytest.raises(BadInput, match=f"{address} sends us on to {other}, .*: give that address"),
+    ):
+        check_dashboard(address)
+
+
 def test_nobody_there_is_told():
     with answering(200, b"", []) as address:
         pass
@@ -117,9 +128,11 @@ def greeting() -> Iterator[str]:
     with socketserver.TCPServer(("127.0.0.1", 0), Greet) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        yield f"127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_a_mode_without_a_token_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -282,7 +295,7 @@ class Forgetful:
 
 @contextmanager
 def jobs_of(cluster: Forgetful, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
-    monkeypatch.setattr("grid.jobs._client", lambda _: cluster)
+    monkeypatch.setattr("grid.jobs.job_client", lambda _: cluster)
     with answering(200, b'{"ray_version": "2.60.0"}', []) as address:
         yield Jobs(address)
 

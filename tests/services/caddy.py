@@ -1,0 +1,71 @@
+"""A real Caddy that ends TLS before a server of this machine as docs/security.md has it, its own authority."""
+
+import contextlib
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.conftest import REPOSITORY
+from tests.services.programs import program
+from tests.services.prometheus import free_port
+
+PATIENCE_S = 60.0
+SECURITY = REPOSITORY / "docs" / "security.md"
+OPTIONS = """{
+    admin off
+    skip_install_trust
+    auto_https disable_redirects
+    default_sni localhost
+}
+"""
+"""Nothing of this machine is changed, and whoever comes by another name gets the certificate of localhost."""
+
+
+@dataclass(frozen=True)
+class TlsProxy:
+    """Where it answers as localhost, the file of its authority, and what it logs."""
+
+    url: str
+    authority: Path
+    log: Path
+
+
+def documented() -> str:
+    """The proxy's configuration in docs/security.md."""
+    found = re.search(r"With Caddy:\n\n```text\n(.*?)```", SECURITY.read_text(), re.DOTALL)
+    assert found, "docs/security.md has no configuration of Caddy"
+    return found[1]
+
+
+@contextlib.contextmanager
+def tls_proxy(folder: Path, upstream: str) -> Iterator[TlsProxy]:
+    """The documented proxy on a free port of the loopback, before `upstream` (http://HOST:PORT)."""
+    port, text = free_port(), documented()
+    mine = {"grid.example.com {": f"https://localhost:{port} {{\n    bind 127.0.0.1\n    tls internal"}
+    mine["127.0.0.1:8265"] = upstream.removeprefix("http://")
+    for theirs, here in mine.items():
+        assert theirs in text
+        text = text.replace(theirs, here)
+    (folder / "Caddyfile").write_text(OPTIONS + text)
+    authority = folder / "caddy" / "pki" / "authorities" / "local" / "root.crt"
+    there = TlsProxy(f"https://localhost:{port}", authority, folder / "caddy.log")
+    with there.log.open("wb") as log:
+        server = subprocess.Popen(
+            [program("caddy"), "run", "--config", folder / "Caddyfile"],
+            env={"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)},
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        until = time.monotonic() + PATIENCE_S
+        while not (authority.exists() and "serving initial configuration" in there.log.read_text()):
+            assert server.poll() is None, there.log.read_text()
+            assert time.monotonic() < until, there.log.read_text()
+            time.sleep(0.05)
+        yield there
+    finally:
+        server.terminate()
+        server.wait(PATIENCE_S)
