@@ -6,13 +6,11 @@ there, and sending it after that one has ended makes another job, which resumes 
 
 import contextlib
 import hashlib
-import http.client
+import json
 import logging
 import re
 import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any
 
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from grid.auth import the_token
+from grid.dashboard import answer, check_dashboard
 from grid.errors import BadInput
 from grid.heartbeat import JOB_VARIABLE
 from grid.packaging import SWEEP_FILE
@@ -28,7 +26,6 @@ from grid.tail import Tail
 
 log = logging.getLogger(__name__)
 
-ANSWER_S = 10.0
 POLL_S = 1.0
 QUIET_S = 5.0
 """While a job that is followed says nothing for so long, it is asked whether it is over."""
@@ -42,9 +39,12 @@ DRIVER_CPUS = 0.1
 """What a driver asks for, so that it is placed where work is done. No worker takes the rest of that CPU, which leaves
 room for the drivers of others.
 """
+STEADY = {"ray.io/market-type": "on-demand"}
+"""Ray's label of nodes that nobody takes away: a driver is placed on one of them where there are any."""
 STOPPED, NO_CODE = 130, 2
 _SESSION, _SWEEP = "session_id", "sweep_sha256"
 _RAYS_OWN = re.compile(r"^\S+ \S+\s+INFO job_(?:manager|supervisor)\.py:\d+ -- .*\n?", re.MULTILINE)
+_NODES = "/api/v0/nodes?limit=10000&filter_keys=state&filter_predicates=%3D&filter_values=ALIVE"
 _TALKATIVE = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 
 
@@ -98,7 +98,8 @@ class Jobs:
         try:
             metadata = {_SESSION: session_id, _SWEEP: sweep, "sent_by": "backtest-grid"}
             request = _request(job_id, metadata, folder, options, told or {})
-            self._asked(lambda: self._client.submit_job(**request))
+            steady = STEADY if self._has_steady_nodes() else None
+            self._asked(lambda: self._client.submit_job(**request, entrypoint_label_selector=steady))
         except BadInput:
             if alive := [job for job in self._of(session_id) if not job.over]:
                 return self._same(alive[-1], sweep)  # the answer was lost on its way, or somebody else was faster
@@ -112,6 +113,11 @@ class Jobs:
                 f"with `grid stop {job.job_id} --address {self._address}`, or send this one under another --session-id."
             )
         return job
+
+    def _has_steady_nodes(self) -> bool:
+        """Whether some node besides the head says that nobody takes it away."""
+        nodes = self._asked(lambda: json.loads(answer(self._address, _NODES))["data"]["result"]["result"])
+        return any(STEADY.items() <= node["labels"].items() for node in nodes if not node["is_head_node"])
 
     def _of(self, session_id: str) -> list[Job]:
         return [job for job in self.all() if job.session_id == session_id]
@@ -209,7 +215,7 @@ class Jobs:
         try:
             with _quiet():
                 return ask()
-        except (ConnectionError, RuntimeError, OSError, ValueError) as error:
+        except (ConnectionError, RuntimeError, OSError, ValueError, LookupError, TypeError) as error:
             raise BadInput(f"{self._address} did not answer as a Ray cluster does ({_gist(error)}).") from error
 
 
@@ -218,50 +224,6 @@ def _gist(error: Exception) -> str:
     said, _, trace = str(error).partition("Traceback (most recent call last):")
     last = [line.strip() for line in trace.splitlines() if line.strip()][-1:]
     return " ".join(" ".join([said, *last]).split())[:300].rstrip(". ")
-
-
-def check_dashboard(address: str) -> None:
-    """Raises BadInput where no Dashboard answers at `address`, or none that takes our token."""
-    request = urllib.request.Request(f"{address}/api/version")  # noqa: S310 - http or https, `jobs_address` saw to it
-    token = the_token()
-    if token is not None:
-        request.add_unredirected_header("Authorization", f"Bearer {token}")  # not for whom it may name
-    try:
-        with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310
-            content = answer.read(10_000)
-    except urllib.error.HTTPError as error:
-        with error:
-            raise BadInput(_refusal(address, error, token is not None)) from error
-    except http.client.HTTPException as error:
-        raise BadInput(
-            f"{address} is no Ray Dashboard (it does not speak HTTP): its port is 8265 unless the cluster says "
-            "otherwise, and 6379 is that of `grid run --address HOST:6379`."
-        ) from error
-    except (OSError, ValueError) as error:  # the text of the latter may repeat the header with the token
-        reason = getattr(error, "reason", error) if isinstance(error, OSError) else type(error).__name__
-        raise BadInput(_unreached(address, reason)) from error
-    if b"ray_version" not in content:
-        raise BadInput(f"{address} is no Ray Dashboard: its port is 8265 unless the cluster says otherwise.")
-
-
-def _unreached(address: str, reason: object) -> str:
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        return (
-            f"the certificate of {address} is not trusted ({reason.verify_message.rstrip('.')}): give the name that it "
-            "is made out to, and in SSL_CERT_FILE the file of the authority that signed it."
-        )
-    return f"{address} cannot be reached ({reason}): give the address of the cluster's Dashboard, http://HOST:8265."
-
-
-def _refusal(address: str, error: urllib.error.HTTPError, had_token: bool) -> str:
-    code, moved = error.code, (error.url or address).removesuffix("/api/version")
-    if moved != address:
-        return f"{address} sends us on to {moved}, which was not given the token: give that address."
-    if code in (401, 403) and had_token:
-        return f"{address} does not accept the token: take the one that the cluster's nodes have (--token-file)."
-    if code in (401, 403):
-        return f"{address} asks for a token: name its file with --token-file, or set RAY_AUTH_TOKEN_PATH."
-    return f"{address} is no Ray Dashboard (it answers {code}): its port is 8265 unless the cluster says otherwise."
 
 
 @contextlib.contextmanager

@@ -14,8 +14,9 @@ from ray.job_submission import JobStatus
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from grid.checkup import Node, called, look
+from grid.dashboard import check_dashboard
 from grid.errors import BadInput
-from grid.jobs import check_dashboard, job_client
+from grid.jobs import job_client
 
 MARK = "grid doctor: "
 PATIENCE_S = 180.0

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from grid.cli import app
+from grid.jobs import STEADY
 from tests.conftest import REPOSITORY
 from tests.deploy.crds import complaints
 from tests.deploy.custom import KUEUE, MONITORING
@@ -142,7 +143,7 @@ def test_no_work_on_the_head_and_workers_offer_what_they_have(folder: str):
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_driver_and_aggregator_have_a_node_that_stays(folder: str):
     for spec in clusters(folder):
-        steady = [g for g in spec["workerGroupSpecs"] if g["labels"]["ray.io/market-type"] == "on-demand"]
+        steady = [g for g in spec["workerGroupSpecs"] if STEADY.items() <= g["labels"].items()]
         assert steady[0]["minReplicas"] >= 1
         assert "tolerations" not in steady[0]["template"]["spec"]
         assert "on_demand" in json.loads(json.loads(steady[0]["rayStartParams"]["resources"]))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from grid.jobs import STEADY
 from grid.partition import CLUSTER_SETTINGS
 from tests.conftest import REPOSITORY
 from tests.deploy.policies import listed, statements
@@ -63,6 +64,8 @@ def test_the_head_stays_workers_go_and_money_is_bounded():
     assert "InstanceMarketOptions" not in kinds["on-demand"]["node_config"]
     assert kinds["on-demand"]["min_workers"] >= 1
     assert kinds["spot"]["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
+    assert kinds["on-demand"]["labels"] == STEADY, "drivers are sent there"
+    assert kinds["spot"]["labels"] == {"ray.io/market-type": "spot"}
     assert aws["idle_timeout_minutes"] <= 10
     assert aws["max_workers"] <= 50
     assert aws["provider"]["cache_stopped_nodes"] is False

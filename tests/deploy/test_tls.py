@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from grid import auth
+from grid.dashboard import check_dashboard
 from grid.errors import BadInput
-from grid.jobs import check_dashboard, job_client
+from grid.jobs import job_client
 from tests.deploy.tools import checked
 from tests.grid.test_jobs import answering
 from tests.services.caddy import documented, tls_proxy

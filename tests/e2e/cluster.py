@@ -35,8 +35,8 @@ class Cluster:
 
     folder: Path
     token: Path
-    cpus: tuple[int, ...] = (1, 1)
-    """Of each node besides the head."""
+    nodes: tuple[str, ...] = ("--num-cpus=1", "--num-cpus=1")
+    """Options of `ray start`, for each node besides the head."""
     gcs: int = field(default_factory=free_port)
     dashboard: int = field(default_factory=free_port)
     processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
@@ -60,10 +60,10 @@ class Cluster:
         """The head, then its nodes one after the other: nodes of one machine that start at once are in their way."""
         head = f"--head --port={self.gcs} --num-cpus=0 --dashboard-port={self.dashboard}"
         self._start(*head.split(), f"--temp-dir={self.folder / 'ray'}")
-        for nodes, cpus in enumerate(self.cpus, 1):
-            self.wait_until_up(nodes)
-            self._start(f"--address=127.0.0.1:{self.gcs}", f"--num-cpus={cpus}")
-        self.wait_until_up(1 + len(self.cpus))
+        for number, options in enumerate(self.nodes, 1):
+            self.wait_until_up(number)
+            self._start(f"--address=127.0.0.1:{self.gcs}", *options.split())
+        self.wait_until_up(1 + len(self.nodes))
 
     def _start(self, *options: str) -> None:
         with (self.folder / f"ray-{len(self.processes)}.log").open("wb") as log:

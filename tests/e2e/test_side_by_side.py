@@ -26,6 +26,7 @@ from tests.services.seaweed import SECRET, Seaweed
 pytestmark = [pytest.mark.ray, pytest.mark.s3]
 
 USERS = ("alice", "bob")
+KINDS = {"spot": 2, "on-demand": 1}
 MEASURED_CPU_S = 10.0
 SPACE = {"fast": {"range": [2, 40, 1]}, "slow": {"range": [5, 100, 1]}}
 MODULE = '''
@@ -58,7 +59,8 @@ def cluster(s3: Seaweed) -> Iterator[Cluster]:  # noqa: ARG001 - its environment
     with tempfile.TemporaryDirectory(prefix="grid-", ignore_cleanup_errors=True) as name:  # sockets need short paths
         folder = Path(name)
         (folder / "token").write_text(secrets.token_hex(32))
-        there = Cluster(folder, folder / "token", cpus=(2, 1))
+        nodes = tuple(f"--num-cpus={cpus} --labels=ray.io/market-type={kind}" for kind, cpus in KINDS.items())
+        there = Cluster(folder, folder / "token", nodes=nodes)
         try:
             there.start()
             yield there
@@ -94,6 +96,12 @@ def awaited(cluster: Cluster, what: str, there: Callable[[], bool]) -> None:
         time.sleep(0.5)
 
 
+def drivers(cluster: Cluster) -> list[str]:
+    """The kind of node on which each user's driver is."""
+    kinds = {node["node_id"]: node["labels"].get("ray.io/market-type") for node in cluster.listed("nodes")}
+    return [kinds[cluster.asked(f"/api/jobs/session-{user}")["driver_node_id"]] for user in USERS]
+
+
 def followed(cluster: Cluster, user: str, follow: bool = True) -> Outcome:
     return cluster.grid("logs", f"session-{user}", *(["--follow"] if follow else []), "--address", cluster.url)
 
@@ -125,6 +133,7 @@ def test_the_second_gets_its_share_while_the_first_goes_on(cluster: Cluster, swe
     send(cluster, "bob")
     awaited(cluster, "each has half", lambda: workers(cluster) == {"alice": 1, "bob": 1})
     folders = {u: SessionFolder(provider_for(sweeps[u]["results"]["store"]), f"session-{u}") for u in USERS}
+    assert drivers(cluster) == ["on-demand", "on-demand"]
     awaited(cluster, "bob has rows", lambda: folders["bob"].read_commit(0) is not None)
     awaited(cluster, "both are told of", lambda: min(kernel_seconds(cluster).values()) > 0)
     before, used = kernel_seconds(cluster), dict.fromkeys(USERS, 0.0)

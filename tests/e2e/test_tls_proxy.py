@@ -28,7 +28,7 @@ def cluster() -> Iterator[Cluster]:
         folder = Path(name)
         (folder / "token").write_text(secrets.token_hex(32))
         (folder / "mine.py").write_text(MINE)
-        there = Cluster(folder, folder / "token", cpus=(2,))
+        there = Cluster(folder, folder / "token", nodes=("--num-cpus=2",))
         try:
             there.start()
             yield there

@@ -2,9 +2,10 @@
 
 import asyncio
 import http.server
+import json
 import socketserver
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +17,9 @@ import pytest
 from grid import auth, jobs
 from grid.addresses import check_cluster, explained, jobs_address
 from grid.cluster.connect import check_entrance
+from grid.dashboard import check_dashboard
 from grid.errors import BadInput
-from grid.jobs import Job, Jobs, check_dashboard
+from grid.jobs import Job, Jobs
 
 pytestmark = pytest.mark.filterwarnings("default")  # Ray's own warnings are not ours to mend
 
@@ -244,7 +246,7 @@ def test_a_token_that_is_none_is_not_repeated(tmp_path: Path, monkeypatch: pytes
 
 
 def test_an_error_that_may_repeat_the_token_is_not_repeated(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("grid.jobs.the_token", lambda: "SECRET\n")
+    monkeypatch.setattr("grid.dashboard.the_token", lambda: "SECRET\n")
     with answering(200, b"", []) as address, pytest.raises(BadInput, match="cannot be reached") as raised:
         check_dashboard(address)
     assert "SECRET" not in str(raised.value)
@@ -273,6 +275,7 @@ class Forgetful:
         self.answers, self.takes_in = answers, takes_in
         self.jobs: list[SimpleNamespace] = []
         self.variables: dict[str, str] = {}
+        self.asked: dict[str, object] = {}
 
     def get_job_logs(self, _: str) -> str:
         return ""
@@ -281,9 +284,9 @@ class Forgetful:
         return self.jobs
 
     def submit_job(
-        self, submission_id: str, metadata: dict[str, str], runtime_env: dict[str, Any], **_: object
+        self, submission_id: str, metadata: dict[str, str], runtime_env: dict[str, Any], **asked: object
     ) -> None:
-        self.variables = runtime_env["env_vars"]
+        self.variables, self.asked = runtime_env["env_vars"], asked
         if self.takes_in:
             details = {"driver_exit_code": None, "message": None, "start_time": len(self.jobs)}
             self.jobs.append(
@@ -294,10 +297,48 @@ class Forgetful:
 
 
 @contextmanager
-def jobs_of(cluster: Forgetful, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
+def jobs_of(
+    cluster: Forgetful, monkeypatch: pytest.MonkeyPatch, nodes: Sequence[dict[str, object]] = ()
+) -> Iterator[Jobs]:
     monkeypatch.setattr("grid.jobs.job_client", lambda _: cluster)
-    with answering(200, b'{"ray_version": "2.60.0"}', []) as address:
+    answer = {"ray_version": "2.60.0", "data": {"result": {"result": nodes}}}
+    with answering(200, json.dumps(answer).encode(), []) as address:
         yield Jobs(address)
+
+
+def node(kind: str | None = None, head: bool = False) -> dict[str, object]:
+    labels = {"ray.io/node-group": "a"}
+    return {"is_head_node": head, "labels": labels if kind is None else {**labels, "ray.io/market-type": kind}}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "selector"),
+    [
+        ([], None),
+        ([node(), node("spot")], None),
+        ([node("on-demand", head=True), node("spot")], None),
+        ([node("spot"), node("on-demand")], {"ray.io/market-type": "on-demand"}),
+    ],
+)
+def test_a_driver_is_placed_on_a_node_that_stays_if_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, object]], selector: object
+):
+    cluster = Forgetful([None], takes_in=True)
+    with jobs_of(cluster, monkeypatch, nodes) as jobs:
+        jobs.send("s1", tmp_path, [])
+    assert cluster.asked["entrypoint_label_selector"] == selector
+    assert 0 < float(str(cluster.asked["entrypoint_num_cpus"])) < 1, "a head without CPUs is no place for it"
+
+
+def test_a_cluster_that_does_not_say_its_nodes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    cluster = Forgetful([None], takes_in=True)
+    monkeypatch.setattr("grid.jobs.job_client", lambda _: cluster)
+    with (
+        answering(200, b'{"ray_version": "2.60.0"}', []) as address,
+        pytest.raises(BadInput, match=f"{address} did not answer as a Ray cluster does"),
+    ):
+        Jobs(address).send("s1", tmp_path, [])
+    assert cluster.asked == {}
 
 
 def test_a_job_whose_answer_was_lost_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
