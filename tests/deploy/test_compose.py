@@ -50,7 +50,8 @@ def test_every_service_is_hardened_limited_and_looked_after(services: dict[str, 
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["read_only"], name
         assert not service["user"].startswith(("0", "root")), name
-        assert "healthcheck" in service, name
+        assert service["healthcheck"].get("disable", False) is (name == "grid"), "a command of the grid ends by itself"
+        assert name == "grid" or service["healthcheck"]["test"], name
         limits = service["deploy"]["resources"]["limits"]
         assert {"cpus", "memory"} <= set(limits), name
         assert service.get("privileged") is None, name
@@ -85,6 +86,26 @@ def test_object_store_fits_into_shared_memory_and_both_into_the_limit(services: 
         store, shm = int(service["environment"]["GRID_OBJECT_STORE_BYTES"]), int(service["shm_size"])
         assert store <= shm <= int(service["deploy"]["resources"]["limits"]["memory"]) / 2, name
     assert services["ray-worker"]["deploy"]["replicas"] == 2
+
+
+def test_no_work_on_the_head_and_as_many_workers_as_one_likes(services: dict[str, Any]):
+    """The entrypoint starts a head without CPUs (test_docker.py); nothing of a worker is its own but its number."""
+    assert services["ray-head"]["command"] == ["head"]
+    worker = services["ray-worker"]
+    assert worker["command"] == ["worker"]
+    assert not {"container_name", "hostname", "ports"} & set(worker)
+    assert worker["networks"] == {"grid": None}
+    text = checked("docker-compose", *FILES, "config", "--format", "json", GRID_WORKERS="7")
+    assert json.loads(text)["services"]["ray-worker"]["deploy"]["replicas"] == 7
+
+
+def test_the_head_keeps_its_state_in_valkey_which_keeps_it_on_disk(services: dict[str, Any]):
+    head, valkey = services["ray-head"], services["valkey"]
+    assert head["environment"]["RAY_REDIS_ADDRESS"] == "valkey:6379"
+    secret = Path(head["environment"]["GRID_REDIS_PASSWORD_FILE"]).name
+    assert all(secret in [held["source"] for held in service["secrets"]] for service in (head, valkey))
+    assert "appendonly yes" in valkey["command"][-1]
+    assert [v["target"] for v in valkey["volumes"] if v["type"] == "volume"] == ["/data"]
 
 
 def test_every_variable_is_in_the_example_and_the_other_way_round():

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import subprocess
 from collections import Counter
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,7 @@ import yaml
 
 from grid.telemetry import TABLE
 from tests.deploy.tools import DEPLOY, checked
-from tests.services.programs import need
+from tests.services.programs import need, program
 
 MONITORING = DEPLOY / "monitoring"
 SUFFIXES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
@@ -87,11 +88,29 @@ def test_rules_are_read_and_every_alert_fires_when_it_should():
     checked("promtool", "test", "rules", MONITORING / "tests" / "grid_test.yml")
 
 
-def test_every_alert_is_fired_and_kept_silent_by_a_case():
-    text = (MONITORING / "tests" / "grid_test.yml").read_text()
-    cases = [check for case in yaml.safe_load(text)["tests"] for check in case["promql_expr_test"]]
-    fired = {re.findall(r'alertname="(\w+)"', c["expr"])[0] for c in cases if c.get("exp_samples")}
-    assert fired == {rule["alert"] for rule in rules()}
+MUTANTS = {
+    "never fires": lambda expression: "vector(1) > 2",  # noqa: ARG005 - whatever it was
+    "always fires": lambda expression: re.sub(r"(>=|==|>|<)", r"\1 bool", expression),
+}
+"""With `bool` a comparison gives 0 where it gave nothing, and an alert fires for a 0 too."""
+
+
+@pytest.mark.parametrize("alert", [rule["alert"] for rule in rules()])
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_an_alert_that_never_fires_or_always_does_fails_its_cases(alert: str, mutant: str, tmp_path: Path):
+    """So each is fired by a case and kept silent by one."""
+    spoilt = yaml.safe_load((MONITORING / "rules" / "grid.yml").read_text())
+    (rule,) = [r for group in spoilt["groups"] for r in group["rules"] if r["alert"] == alert]
+    rule["expr"] = MUTANTS[mutant](rule["expr"])
+    for folder in ("rules", "tests"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "rules" / "grid.yml").write_text(yaml.safe_dump(spoilt))
+    cases = tmp_path / "tests" / "grid_test.yml"
+    cases.write_text((MONITORING / "tests" / "grid_test.yml").read_text())
+    checked("promtool", "check", "rules", tmp_path / "rules" / "grid.yml")
+    ran = subprocess.run([program("promtool"), "test", "rules", cases], capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert f'alertname="{alert}"' in ran.stdout + ran.stderr
 
 
 def test_every_alert_says_what_to_do():
@@ -170,3 +189,8 @@ def test_panels_and_provisioning_fit_together():
     assert dashboard()["templating"]["list"][0]["current"]["value"] == sources[0]["uid"]
     provider = yaml.safe_load((MONITORING / "grafana/provisioning/dashboards/grid.yml").read_text())["providers"][0]
     assert provider["allowUiUpdates"] is False
+    grafana = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())["services"]["grafana"]
+    mounts = {there: here for here, there, _ in (volume.split(":") for volume in grafana["volumes"] if ":ro" in volume)}
+    assert mounts[provider["options"]["path"]] == "../monitoring/grafana/dashboards"
+    assert mounts["/etc/grafana/provisioning"] == "../monitoring/grafana/provisioning"
+    assert sources[0]["url"] == "http://prometheus:9090"

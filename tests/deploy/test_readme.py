@@ -44,6 +44,29 @@ def known_to_click(command: Any, words: list[str]) -> bool:
     return set(options(words)) <= known
 
 
+CHECKED = {"aws", "docker", "grid", "kubectl", "ray"}
+"""Programs whose words a test of this file looks up."""
+PLAIN = {"chmod", "cp", "export", "sbatch", "systemctl", "useradd"}
+"""Programs of any system whose words are looked at by eye."""
+
+
+def test_no_other_program_is_called_and_the_files_given_to_it_exist():
+    blocks = re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL)
+    lines = [part for block in blocks for line in block.splitlines() for part in line.split(" && ")]
+    called = [[w for w in shlex.split(line) if not re.match(r"^(\w+=|sudo$)", w)] for line in lines]
+    assert {words[0] for words in called if words} - CHECKED == PLAIN | {"./make-secrets.sh"}
+    assert all((DEPLOY / "compose" / name).exists() for name in ("make-secrets.sh", ".env.example"))
+    units = {
+        word
+        for words in called
+        if words[:1] == ["systemctl"]
+        for word in words
+        if word.endswith((".timer", ".service"))
+    }
+    assert units == {"ray-head.service", "grid-sweep@nightly.timer"}
+    assert all((DEPLOY / "systemd" / unit.replace("@nightly", "@")).exists() for unit in units)
+
+
 def test_commands_of_the_grid_and_of_ray_exist():
     from ray.scripts.scripts import cli
 
@@ -151,3 +174,11 @@ def test_the_dashboards_command_line_of_alerts_exists():
     assert len(named) > 4
     main = typer.main.get_command(app)
     assert [words for words in named if not known_to_click(main, words.split())] == []
+
+
+def test_alerts_that_people_are_told_of_exist():
+    there = set(re.findall(r"alert: (\w+)", (DEPLOY / "monitoring" / "rules" / "grid.yml").read_text()))
+    texts = [SECURITY, *(DEPLOY / "monitoring").rglob("*.yml"), *(DEPLOY / "monitoring").rglob("*.json")]
+    told = {name for text in texts for name in re.findall(r"\b(?:Grid|Ray)(?:[A-Z][a-z]+){2,}", text.read_text())}
+    assert len(told) > 10
+    assert told - {"RayNodeType"} <= there

@@ -1,0 +1,123 @@
+"""deploy/k8s/, part by part: what a standing cluster has beyond being valid, and that its parts find each other."""
+
+import json
+from typing import Any
+
+import pytest
+
+from grid.jobs import STEADY
+from tests.deploy.policies import listed, statements
+from tests.deploy.test_k8s import Resource, clusters, resources
+from tests.deploy.tools import DEPLOY
+
+STANDING = ["overlays/aws", "overlays/dev", "overlays/onprem"]
+GROWING = ["overlays/aws", "overlays/onprem"]
+
+
+def named(folder: str, kind: str, name: str) -> Resource:
+    return next(r for r in resources(folder, kind) if r["metadata"]["name"] == name)
+
+
+def matches(selector: dict[str, str], labels: dict[str, str]) -> bool:
+    return selector.items() <= labels.items()
+
+
+@pytest.mark.parametrize("folder", STANDING)
+def test_it_grows_by_the_second_autoscaler_and_shrinks_when_idle(folder: str):
+    (spec,) = clusters(folder)
+    assert spec["enableInTreeAutoscaling"] is True
+    assert spec["autoscalerOptions"]["version"] == "v2"
+    assert 0 < spec["autoscalerOptions"]["idleTimeoutSeconds"] <= 600
+    for group in spec["workerGroupSpecs"]:
+        assert group["minReplicas"] <= 1, "what stays when nobody works costs money"
+        assert group["maxReplicas"] > 0
+
+
+@pytest.mark.parametrize("folder", [*GROWING, "sweep"])
+def test_one_group_stays_and_the_other_may_be_taken_away(folder: str):
+    (spec,) = clusters(folder)
+    by_kind = {group["labels"]["ray.io/market-type"]: group for group in spec["workerGroupSpecs"]}
+    assert set(by_kind) == {"on-demand", "spot"}
+    assert by_kind["on-demand"]["labels"] == STEADY
+    assert by_kind["on-demand"]["minReplicas"] >= 1
+    selectors = [group["template"]["spec"]["nodeSelector"] for group in by_kind.values()]
+    assert selectors[0] != selectors[1]
+    (toleration,) = by_kind["spot"]["template"]["spec"]["tolerations"]
+    assert toleration["effect"] == "NoSchedule"
+
+
+@pytest.mark.parametrize("folder", STANDING)
+def test_the_state_of_the_head_is_in_a_valkey_that_is_there_and_keeps_it_on_disk(folder: str):
+    (spec,) = clusters(folder)
+    options = spec["gcsFaultToleranceOptions"]
+    host, port = options["redisAddress"].split(":")
+    service = named(folder, "Service", host)["spec"]
+    assert [p["port"] for p in service["ports"]] == [int(port)]
+    valkey = named(folder, "StatefulSet", "valkey")["spec"]
+    pod = valkey["template"]
+    assert matches(service["selector"], pod["metadata"]["labels"])
+    assert service["ports"][0]["targetPort"] in [p["name"] for p in pod["spec"]["containers"][0]["ports"]]
+    secret = options["redisPassword"]["valueFrom"]["secretKeyRef"]["name"]
+    assert secret in [v["secret"]["secretName"] for v in pod["spec"]["volumes"] if "secret" in v]
+    assert "appendonly yes" in pod["spec"]["containers"][0]["command"][-1]
+    assert [c["metadata"]["name"] for c in valkey["volumeClaimTemplates"]] == ["data"]
+    waits = [e for g in spec["workerGroupSpecs"] for c in g["template"]["spec"]["containers"] for e in c["env"]]
+    waiting = [int(e["value"]) for e in waits if e["name"] == "RAY_gcs_rpc_server_reconnect_timeout_s"]
+    assert len(waiting) == len(spec["workerGroupSpecs"])
+    assert min(waiting) >= 300, "workers wait until a head is scheduled anew"
+
+
+@pytest.mark.parametrize("folder", GROWING)
+def test_budgets_of_disruption_are_of_the_head_and_of_the_drivers_nodes(folder: str):
+    (cluster,) = resources(folder, "RayCluster")
+    places = [("head", "headgroup"), *(("worker", g["groupName"]) for g in clusters(folder)[0]["workerGroupSpecs"])]
+    own = {"ray.io/cluster": cluster["metadata"]["name"]}
+    found = {}
+    for budget in resources(folder, "PodDisruptionBudget"):
+        assert budget["spec"]["minAvailable"] == 1
+        selector = budget["spec"]["selector"]["matchLabels"]
+        hit = [p for p in places if matches(selector, {**own, "ray.io/node-type": p[0], "ray.io/group": p[1]})]
+        found[budget["metadata"]["name"]] = hit
+    assert found == {"ray-head": [("head", "headgroup")], "drivers": [("worker", "on-demand")]}
+
+
+def mounted(pod: dict[str, Any]) -> dict[str, tuple[str, bool]]:
+    """Claims by the path at which a pod has them, and whether it may only read."""
+    claims = {
+        v["name"]: v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"] if "persistentVolumeClaim" in v
+    }
+    mounts = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] in claims]
+    return {m["mountPath"]: (claims[m["name"]], m.get("readOnly", False)) for m in mounts}
+
+
+def test_workers_of_ones_own_machines_read_data_and_write_results_on_nfs():
+    folder = "overlays/onprem"
+    (spec,) = clusters(folder)
+    for group in spec["workerGroupSpecs"]:
+        expected = {"/mnt/grid/data": ("grid-data", True), "/mnt/grid/results": ("grid-results", False)}
+        assert mounted(group["template"]["spec"]) == expected, group["groupName"]
+    assert mounted(spec["headGroupSpec"]["template"]["spec"]) == {}
+    for claim in resources(folder, "PersistentVolumeClaim"):
+        volume = named(folder, "PersistentVolume", claim["spec"]["volumeName"])
+        assert claim["spec"]["accessModes"] == volume["spec"]["accessModes"]
+        assert claim["spec"]["storageClassName"] == "", "no other volume is made for it"
+        assert volume["spec"]["nfs"]["path"].startswith("/")
+        assert {"hard", "nfsvers=4.1"} <= set(volume["spec"]["mountOptions"])
+        assert volume["spec"]["persistentVolumeReclaimPolicy"] == "Retain"
+        reads = volume["spec"]["accessModes"] == ["ReadOnlyMany"]
+        assert reads is (volume["metadata"]["name"] == "grid-data") is volume["spec"]["nfs"].get("readOnly", False)
+
+
+def test_on_aws_workers_have_the_role_of_their_account_and_no_keys():
+    folder = "overlays/aws"
+    account = named(folder, "ServiceAccount", "ray-worker")["metadata"]
+    role = account["annotations"]["eks.amazonaws.com/role-arn"]
+    assert role == "arn:aws:iam::111122223333:role/backtest-grid-worker"
+    (trust,) = statements(DEPLOY / "aws" / "iam" / "worker-trust-eks.json")
+    subject = f"system:serviceaccount:{account['namespace']}:{account['name']}"
+    assert subject in trust["Condition"]["StringEquals"].values(), "nobody else takes the role"
+    assert listed(trust["Action"]) == ["sts:AssumeRoleWithWebIdentity"]
+    for group in clusters(folder)[0]["workerGroupSpecs"]:
+        assert group["template"]["spec"]["serviceAccountName"] == account["name"]
+    assert "serviceAccountName" not in clusters(folder)[0]["headGroupSpec"]["template"]["spec"], "KubeRay's own"
+    assert "AWS_" not in json.dumps(resources(folder))
