@@ -141,7 +141,10 @@ class Jobs:
 
     def log(self, job: Job) -> str:
         """What the driver has written so far, without what Ray says about starting it."""
-        return _RAYS_OWN.sub("", str(self._asked(lambda: self._client.get_job_logs(job.job_id))))
+        return _RAYS_OWN.sub("", self._output(job))
+
+    def _output(self, job: Job) -> str:
+        return str(self._asked(lambda: self._client.get_job_logs(job.job_id)))
 
     def follow(self, job: Job) -> Iterator[str]:
         """The driver's output as it grows, until the job is over.
@@ -154,8 +157,8 @@ class Jobs:
             try:
                 for text in self._tailed(job, seen):
                     seen, heard = seen + len(text), time.monotonic()
-                    if text:
-                        yield text
+                    if shown := _RAYS_OWN.sub("", text):
+                        yield shown
             except BadInput as error:
                 if not told:
                     log.warning("the driver's output is held up: %s", error)
@@ -167,7 +170,8 @@ class Jobs:
                     raise
             if not over:
                 time.sleep(POLL_S)
-        yield from self._rest(job, seen)
+        if shown := _RAYS_OWN.sub("", self._rest(job, seen)):
+            yield shown
 
     def _tailed(self, job: Job, seen: int) -> Iterator[str]:
         """What one connection sends after the first `seen` characters, and "" where it is quiet and the job runs."""
@@ -183,23 +187,17 @@ class Jobs:
                         return
                     yield ""
 
-    def _rest(self, job: Job, seen: int) -> Iterator[str]:
+    def _rest(self, job: Job, seen: int) -> str:
         """The output of a job that is over, after the first `seen` characters."""
         until = time.monotonic() + END_S
         while True:
             try:
-                text = self.log(job)
-                if not over:
-                    text = text[: text.rfind("\n") + 1]  # whole lines, as some are left out
+                return self._output(job)[seen:]
             except BadInput as error:
                 if time.monotonic() > until:
                     log.warning("the end of the driver's output cannot be read: %s", error)
-                    return
+                    return ""
                 time.sleep(POLL_S)
-            else:
-                if len(text) > seen:
-                    yield text[seen:]
-                return
 
     def stop(self, job: Job) -> Job:
         """Ask the driver to finish what is in flight, and wait until the job is over."""

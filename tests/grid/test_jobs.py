@@ -368,25 +368,6 @@ def test_the_driver_has_what_it_is_told(tmp_path: Path, monkeypatch: pytest.Monk
     assert (cluster.variables["GRID_SWEEP_FILE"], cluster.variables["GRID_JOB"]) == ("mine.yaml", "s1")
 
 
-def test_what_ray_says_about_starting_a_driver_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    cluster = Forgetful([None], takes_in=True)
-    rays = "2026-11-24 20:51:07,123\tINFO job_manager.py:568 -- Runtime env is setting up.\n"
-    monkeypatch.setattr("grid.jobs.POLL_S", 0.0)
-    with jobs_of(cluster, monkeypatch) as jobs:
-        job = jobs.send("s1", tmp_path, [])
-        following = jobs.follow(job)
-        ended = f"{rays}session s1\n50 %\nend"
-        texts = iter([rays[:40], f"{rays}session s1\n50 %", f"{rays}session s1\n50 %\n"])
-
-        def grows(_: str) -> str:
-            text = next(texts, ended)
-            cluster.jobs[0].status = "SUCCEEDED" if text == ended else "RUNNING"
-            return text
-
-        cluster.get_job_logs = grows  # type: ignore[method-assign]
-        assert "".join(following) == ended.removeprefix(rays)
-
-
 def test_a_job_that_was_not_taken_in_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     cluster = Forgetful([RuntimeError("No available agent to submit job")], takes_in=False)
     with jobs_of(cluster, monkeypatch) as jobs, pytest.raises(BadInput, match="No available agent"):
@@ -473,3 +454,14 @@ def test_where_no_tail_comes_through_the_output_comes_at_the_end(
     here._address, here._client = "http://far", client  # type: ignore[assignment]
     assert list(here.follow(here.find("s1"))) == ["".join(LINES)]
     assert caplog.text.count("the driver's output is held up") == 1
+
+
+def test_what_ray_says_about_starting_a_driver_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    rays = "2026-11-24 20:51:07,123\tINFO job_manager.py:568 -- Runtime env is setting up.\n"
+    lines = [rays, "session s1\n", "50 %\n", rays, "end"]
+    monkeypatch.setattr(f"{__name__}.LINES", lines)
+    monkeypatch.setattr(jobs, "POLL_S", 0.01)
+    here = Jobs.__new__(Jobs)
+    here._address, here._client = "http://far", Tailed((3, "breaks"), (4, "ends"))  # type: ignore[assignment]
+    assert "".join(here.follow(here.find("s1"))) == "session s1\n50 %\nend"
+    assert here.log(here.find("s1")) == "session s1\n50 %\nend"
