@@ -7,25 +7,29 @@ bars at a time into one word, so that its cost is the memory it reads. Comparing
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
 from numpy.typing import ArrayLike, NDArray
 
+from strategies.comparing import (
+    ALL,
+    GREATER,
+    GREATER_EQUAL,
+    LESS,
+    LESS_EQUAL,
+    WORD,
+    compare_rows,
+    cross_rows,
+)
 from strategies.errors import SignalError
 
 Row = NDArray[np.float64]
 Words = NDArray[np.uint64]
 
-WORD = 64
 DOUBLE = np.dtype(np.float64)
 CONTIGUOUS, CONTIGUOUS_OR_WRITEABLE = 0x1, 0x401  # of numpy's flags
-_GREATER, _LESS, _GREATER_EQUAL, _LESS_EQUAL = range(4)
-_MIRRORED = (_LESS, _GREATER, _LESS_EQUAL, _GREATER_EQUAL)  # a > b is b < a
-_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+_MIRRORED = (LESS, GREATER, LESS_EQUAL, GREATER_EQUAL)  # a > b is b < a
 
 
 class Bits:
@@ -110,7 +114,7 @@ class Bits:
     def __invert__(self) -> Bits:
         words = ~self._words
         if self._n % WORD:
-            words[-1] &= _ALL >> np.uint64(WORD - self._n % WORD)
+            words[-1] &= ALL >> np.uint64(WORD - self._n % WORD)
         return Bits._own(words, self._n)
 
     def __eq__(self, other: object) -> bool:
@@ -154,22 +158,22 @@ def _zeros(n: int) -> Bits:
 
 def above(a: ArrayLike, b: ArrayLike) -> Bits:
     """Bars where `a[i] > b[i]`. Each side is float64[n] or a number, not both; NaN compares false."""
-    return _compare(_GREATER, a, b)
+    return _compare(GREATER, a, b)
 
 
 def below(a: ArrayLike, b: ArrayLike) -> Bits:
     """Bars where `a[i] < b[i]`; see `above`."""
-    return _compare(_LESS, a, b)
+    return _compare(LESS, a, b)
 
 
 def at_least(a: ArrayLike, b: ArrayLike) -> Bits:
     """Bars where `a[i] >= b[i]`; see `above`."""
-    return _compare(_GREATER_EQUAL, a, b)
+    return _compare(GREATER_EQUAL, a, b)
 
 
 def at_most(a: ArrayLike, b: ArrayLike) -> Bits:
     """Bars where `a[i] <= b[i]`; see `above`."""
-    return _compare(_LESS_EQUAL, a, b)
+    return _compare(LESS_EQUAL, a, b)
 
 
 def crosses_above(a: ArrayLike, b: ArrayLike) -> Bits:
@@ -191,7 +195,7 @@ def crosses(a: ArrayLike, b: ArrayLike) -> tuple[Bits, Bits]:
     n = left.size
     count = words_of(n)
     over, under = np.empty(count, np.uint64), np.empty(count, np.uint64)
-    _cross(left, right, over, under)
+    cross_rows(left, right, over, under)
     return Bits._own(over, n), Bits._own(under, n)
 
 
@@ -247,111 +251,5 @@ def _compare(operator: int, a: ArrayLike, b: ArrayLike) -> Bits:
         left, right, operator = right, left, _MIRRORED[operator]
     assert not isinstance(left, float)  # noqa: S101 -- _operands has refused two numbers
     words = np.empty(words_of(left.size), np.uint64)
-    _compare_rows(operator, left, right, words)
+    compare_rows(operator, left, right, words)
     return Bits._own(words, left.size)
-
-
-# Numba does not turn a loop of comparisons into vector compares with mask results; an explicit vector does.
-
-
-def _lanes(builder: Any, context: Any, value: Any, kind: Any, index: Any, lanes: int) -> Any:
-    """`lanes` neighbouring values of an array from `index` on, or a number repeated."""
-    vector = ir.VectorType(ir.DoubleType(), lanes)
-    if not isinstance(kind, types.Array):
-        one = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-        spread = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-        return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), spread)
-    data = context.make_array(kind)(context, builder, value).data
-    pointer = builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
-    loaded = builder.load(pointer)
-    loaded.align = 8
-    return loaded
-
-
-def _vector_compare(operator: str, lanes: int) -> Any:
-    """An intrinsic (a, b, i) -> uint64 whose bit k is `a[i+k] operator b[i+k]` (or b); no bounds check."""
-
-    @intrinsic
-    def compare(typingctx: Any, a: Any, b: Any, i: Any) -> Any:  # noqa: ARG001 -- numba's signature
-        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            rows = [_lanes(builder, context, args[k], signature.args[k], args[2], lanes) for k in (0, 1)]
-            mask = builder.bitcast(builder.fcmp_ordered(operator, *rows), ir.IntType(lanes))
-            return mask if lanes == WORD else builder.zext(mask, ir.IntType(WORD))
-
-        return types.uint64(a, b, types.uint64), generate
-
-    return compare
-
-
-_GT, _GT1 = _vector_compare(">", WORD), _vector_compare(">", 1)
-_LT, _LT1 = _vector_compare("<", WORD), _vector_compare("<", 1)
-_GE, _GE1 = _vector_compare(">=", WORD), _vector_compare(">=", 1)
-_LE, _LE1 = _vector_compare("<=", WORD), _vector_compare("<=", 1)
-
-
-# The operator is an argument: kernels closed over an intrinsic would never hit Numba's cache on disk.
-
-
-@njit(cache=True, nogil=True)
-def _word(operator, a, b, i):  # type: ignore[no-untyped-def]
-    if operator == _GREATER:
-        return _GT(a, b, i)
-    if operator == _LESS:
-        return _LT(a, b, i)
-    if operator == _GREATER_EQUAL:
-        return _GE(a, b, i)
-    return _LE(a, b, i)
-
-
-@njit(cache=True, nogil=True)
-def _bit(operator, a, b, i):  # type: ignore[no-untyped-def]
-    if operator == _GREATER:
-        return _GT1(a, b, i)
-    if operator == _LESS:
-        return _LT1(a, b, i)
-    if operator == _GREATER_EQUAL:
-        return _GE1(a, b, i)
-    return _LE1(a, b, i)
-
-
-@njit(cache=True, nogil=True)
-def _compare_rows(operator, a, b, out):  # type: ignore[no-untyped-def]
-    full = a.size // 64
-    for w in range(full):
-        out[w] = _word(operator, a, b, np.uint64(w) << np.uint64(6))
-    if a.size > full * 64:
-        bits = np.uint64(0)
-        for i in range(full * 64, a.size):
-            bits |= _bit(operator, a, b, np.uint64(i)) << np.uint64(i & 63)
-        out[full] = bits
-
-
-@njit(cache=True, nogil=True)
-def _cross(a, b, up, down):  # type: ignore[no-untyped-def]
-    """This bar's strict comparison and the last bar's opposite one, carried over the edge of words.
-
-    All words are compared before the first is carried on: so the memory is not waited for in between.
-    """
-    one, top = np.uint64(1), np.uint64(63)
-    was_not_above, was_not_below = np.uint64(0), np.uint64(0)
-    full = a.size // 64
-    for w in range(full):
-        i = np.uint64(w) << np.uint64(6)
-        up[w], down[w] = _GT(a, b, i), _LT(a, b, i)
-    for w in range(full):
-        over, under = up[w], down[w]
-        not_above, not_below = under, over
-        if over | under != _ALL:  # somewhere the rows are equal, or not both defined
-            i = np.uint64(w) << np.uint64(6)
-            not_above, not_below = _LE(a, b, i), _GE(a, b, i)
-        up[w] = over & ((not_above << one) | was_not_above)
-        down[w] = under & ((not_below << one) | was_not_below)
-        was_not_above, was_not_below = not_above >> top, not_below >> top
-    if a.size > full * 64:
-        up_bits, down_bits = np.uint64(0), np.uint64(0)
-        for k in range(full * 64, a.size):
-            i, bit = np.uint64(k), np.uint64(k & 63)
-            up_bits |= (_GT1(a, b, i) & was_not_above) << bit
-            down_bits |= (_LT1(a, b, i) & was_not_below) << bit
-            was_not_above, was_not_below = _LE1(a, b, i), _GE1(a, b, i)
-        up[full], down[full] = up_bits, down_bits
