@@ -175,6 +175,9 @@ def _in_metrics(backtest: Backtest, twin: naive.NaiveResult, trial: Trial) -> It
             yield f"{name}: engine {value!r} twin {want[name]!r}"
 
 
+YEARLY = 1e3  # above the root of the periods in a year, by which a mean over a deviation is multiplied
+
+
 def tolerances(returns: list[float], drawdown: float) -> dict[str, tuple[float, float]]:
     """(relative, absolute) where a formula in one pass, or 1 - low / peak, amplifies the rounding of 1e-16.
 
@@ -185,11 +188,12 @@ def tolerances(returns: list[float], drawdown: float) -> dict[str, tuple[float, 
     square = math.fsum(r * r for r in returns) / n
     variance = math.fsum((r - mean) ** 2 for r in returns) / n
     worse = square / variance if variance > 1e-12 * square else 1.0  # 1 + (mean / std)^2: near 1 in real life
-    grain = 4 * 2**-53 / math.sqrt(variance) if variance > 0 else 0.0
+    falls = math.fsum(min(r, 0.0) ** 2 for r in returns) / n
+    grain, downward = (4 * 2**-53 / math.sqrt(x) if x > 0 else 0.0 for x in (variance, falls))
     return {
         "volatility": (1e-9 + 1e-14 * worse + grain, 0.0),
-        "sharpe": (1e-9 + 1e-14 * worse + grain * math.sqrt(worse), 1e-12),
-        "sortino": (1e-9 + grain * math.sqrt(worse), 1e-12),
+        "sharpe": (1e-9 + 1e-14 * worse + grain, 1e-12 + YEARLY * grain),
+        "sortino": (1e-9 + downward, 1e-12 + YEARLY * downward),
         "skew": (1e-9, 1e-9 + 1e-13 * worse**1.5 + 6 * grain * math.sqrt(worse)),
         "kurtosis": (1e-9 + 1e-13 * worse**2 + 8 * grain * worse, 0.0),
         "max_drawdown": (1e-9, 1e-12),
