@@ -29,7 +29,7 @@ pytestmark = pytest.mark.s3
 SPAWN = multiprocessing.get_context("spawn")
 SAVERS = 32
 BARS_LISTED = 9
-RESULTS = {"GET": 7, "PUT": 15, "LIST": 2, "DELETE": 1}
+RESULTS = {"GET": 8, "PUT": 15, "LIST": 2, "DELETE": 1}
 READERS = {
     ("ls",): {"GET": 1, "LIST": 1},
     ("top", "ID"): {"HEAD": 1, "GET": 4},
