@@ -3,11 +3,14 @@
 import contextlib
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,3 +126,17 @@ class Cluster:
         process = self.begin(*arguments, token=token, **environment)
         out, err = process.communicate(timeout=PATIENCE_S)
         return Outcome(process.returncode, out, err)
+
+
+@contextlib.contextmanager
+def running(*nodes: str) -> Iterator[Cluster]:
+    """A cluster in a folder of its own, with a token of its own; nodes: see `Cluster`, two of one CPU unless said."""
+    with tempfile.TemporaryDirectory(prefix="grid-", ignore_cleanup_errors=True) as name:  # sockets need short paths
+        folder = Path(name)
+        (folder / "token").write_text(secrets.token_hex(32))
+        there = Cluster(folder, folder / "token", nodes=nodes or Cluster.nodes)
+        try:
+            there.start()
+            yield there
+        finally:
+            there.end()

@@ -5,7 +5,6 @@ import re
 import secrets
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +19,7 @@ from grid.sweep import run
 from grid.telemetry import TABLE
 from storage.providers import provider_for
 from storage.sessions import SessionFolder
-from tests.e2e.cluster import PATIENCE_S, Cluster, free_port
+from tests.e2e.cluster import PATIENCE_S, Cluster, free_port, running
 from tests.e2e.desk import Outcome
 from tests.e2e.sweeps import small
 from tests.rows import digest
@@ -66,16 +65,8 @@ FOREIGN = "Metadata-Version: 2.1\nName: numba\nVersion: 0.1\n"
 @pytest.fixture(scope="module")
 def cluster(s3: Seaweed) -> Iterator[Cluster]:  # noqa: ARG001 - its environment is that of the nodes
     """Its nodes, and whoever types in its folder, have the credentials of the S3 server."""
-    with tempfile.TemporaryDirectory(prefix="grid-", ignore_cleanup_errors=True) as name:  # sockets need short paths
-        folder = Path(name)
-        token = folder / "token"
-        token.write_text(secrets.token_hex(32))
-        there = Cluster(folder, token)
-        try:
-            there.start()
-            yield there
-        finally:
-            there.end()
+    with running() as there:
+        yield there
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import contextlib
 import re
-import secrets
-import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -17,13 +15,13 @@ from grid.session import Session
 from grid.sweep import run
 from storage.providers import provider_for
 from storage.sessions import SessionFolder
-from tests.e2e.cluster import PATIENCE_S, Cluster
+from tests.e2e.cluster import PATIENCE_S, Cluster, running
 from tests.e2e.desk import Outcome
 from tests.e2e.sweeps import small
 from tests.rows import digest
 from tests.services.seaweed import SECRET, Seaweed
 
-pytestmark = [pytest.mark.ray, pytest.mark.s3]
+pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.slow]  # two and a half minutes: `make e2e` has it
 
 USERS = ("alice", "bob")
 KINDS = {"spot": 2, "on-demand": 1}
@@ -56,16 +54,9 @@ class Busy(Strategy):
 
 @pytest.fixture(scope="module")
 def cluster(s3: Seaweed) -> Iterator[Cluster]:  # noqa: ARG001 - its environment is that of the nodes
-    with tempfile.TemporaryDirectory(prefix="grid-", ignore_cleanup_errors=True) as name:  # sockets need short paths
-        folder = Path(name)
-        (folder / "token").write_text(secrets.token_hex(32))
-        nodes = tuple(f"--num-cpus={cpus} --labels=ray.io/market-type={kind}" for kind, cpus in KINDS.items())
-        there = Cluster(folder, folder / "token", nodes=nodes)
-        try:
-            there.start()
-            yield there
-        finally:
-            there.end()
+    nodes = (f"--num-cpus={cpus} --labels=ray.io/market-type={kind}" for kind, cpus in KINDS.items())
+    with running(*nodes) as there:
+        yield there
 
 
 @pytest.fixture(scope="module")

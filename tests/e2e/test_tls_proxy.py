@@ -1,7 +1,6 @@
 """A cluster whose Dashboard is reached through the proxy of docs/security.md alone, a real Caddy that ends TLS."""
 
 import secrets
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import yaml
 
 from grid.session import Session
 from grid.sweep import run
-from tests.e2e.cluster import Cluster
+from tests.e2e.cluster import Cluster, running
 from tests.e2e.desk import MINE, Outcome
 from tests.e2e.sweeps import small
 from tests.rows import digest
@@ -24,16 +23,9 @@ SEND = ("submit", "sweep.yaml", "--shared-paths", "--session-id", "by-tls", "--j
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with tempfile.TemporaryDirectory(prefix="grid-", ignore_cleanup_errors=True) as name:  # sockets need short paths
-        folder = Path(name)
-        (folder / "token").write_text(secrets.token_hex(32))
-        (folder / "mine.py").write_text(MINE)
-        there = Cluster(folder, folder / "token", nodes=("--num-cpus=2",))
-        try:
-            there.start()
-            yield there
-        finally:
-            there.end()
+    with running("--num-cpus=2") as there:
+        (there.folder / "mine.py").write_text(MINE)
+        yield there
 
 
 @pytest.fixture(scope="module")
