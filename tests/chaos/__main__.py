@@ -6,6 +6,7 @@ import sys
 import tempfile
 import uuid
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -40,8 +41,9 @@ def main() -> None:
             with stage(server, bucket, Path(name), MEMBERS) as made:
                 cuts = made.nodes.network.can_cut
                 kinds = KINDS if cuts else tuple(kind for kind in KINDS if kind not in OF_LINKS)
-                for seed in range(first, first + seeds):
-                    reports.append(play(made, seed, kinds))
+                with suppress(KeyboardInterrupt):  # broken off: the page tells of the seeds that were played
+                    for seed in range(first, first + seeds):
+                        reports.append(play(made, seed, kinds))
         left = len(shared_memory() - before)
     TARGET.write_text(page(reports, first, isinstance(made.nodes.network, Namespaces), left))
     sys.stdout.write(f"wrote {TARGET.name}\n")

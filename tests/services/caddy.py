@@ -2,6 +2,8 @@
 
 import contextlib
 import re
+import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -40,6 +42,19 @@ def documented() -> str:
     return found[1]
 
 
+def handshakes(port: int, authority: Path) -> bool:
+    """Whether localhost:port shows a certificate that `authority` vouches for."""
+    try:
+        trusting = ssl.create_default_context(cafile=authority)
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as plain,
+            trusting.wrap_socket(plain, server_hostname="localhost"),
+        ):
+            return True
+    except OSError:  # no such file, nobody listens, or the handshake was broken off
+        return False
+
+
 @contextlib.contextmanager
 def tls_proxy(folder: Path, upstream: str) -> Iterator[TlsProxy]:
     """The documented proxy on a free port of the loopback, before `upstream` (http://HOST:PORT)."""
@@ -61,7 +76,7 @@ def tls_proxy(folder: Path, upstream: str) -> Iterator[TlsProxy]:
         )
     try:
         until = time.monotonic() + PATIENCE_S
-        while not (authority.exists() and "serving initial configuration" in there.log.read_text()):
+        while not handshakes(port, authority):  # it serves before the certificate is made
             assert server.poll() is None, there.log.read_text()
             assert time.monotonic() < until, there.log.read_text()
             time.sleep(0.05)
