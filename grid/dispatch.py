@@ -115,9 +115,17 @@ class Dispatcher:
 
     def hold(self, dataset: int, now: float) -> None:
         """The bars of a dataset are not there yet: its units have not begun, and none of them can be overdue."""
-        for queue in self._queues.values():
+        for worker, queue in self._queues.items():
             if queue and queue[0].unit.dataset == dataset:
-                queue[0].since = now
+                self.hold_worker(worker, now)
+
+    def hold_worker(self, worker: str, now: float) -> None:
+        """The bars are not there yet where this worker is: its unit has not begun."""
+        self._queues[worker][0].since = now
+
+    def begun_since(self, then: float) -> list[str]:
+        """Workers that began their current unit after some time."""
+        return [worker for worker, queue in self._queues.items() if queue and queue[0].since > then]
 
     def redo(self, unit: WorkUnit) -> None:
         """The result of a finished unit was lost on its way: evaluate it again."""

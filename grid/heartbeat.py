@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,13 +83,14 @@ def read_beat(folder: SessionFolder) -> Beat | None:
 def status_of(said: str, folder: SessionFolder) -> str:
     """A session's status, given what its metadata says: running and interrupted depend on whether a driver lives.
 
-    Without any heartbeat (it is just being begun) the metadata is believed.
+    Without any heartbeat it is just being begun, or its driver died while it was.
     """
     if said == "done":
         return said
     beat = read_beat(folder)
     if beat is None:
-        return said
+        begun = said != "running" or time.time() - folder.modified("metadata.json") < STALE_S
+        return said if begun else "interrupted"
     if beat.alive(time.time()):
         return "running"
     return "interrupted" if said == "running" else said
@@ -159,10 +160,13 @@ class Heartbeat:
 
     def _keep_beating(self) -> None:
         while not self._ended.wait(EVERY_S):
-            self.beat()
-            for chore in self._chores:
-                with suppress(StorageError):
-                    chore()
+            for each in (self.beat, *self._chores):
+                try:
+                    each()
+                except StorageError as error:
+                    log.debug("what the heartbeat does besides failed: %s", error)
+                except Exception:
+                    log.exception("the heartbeat goes on without something that failed")
 
     def _content(self) -> Beat:
         return Beat(

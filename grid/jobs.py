@@ -33,7 +33,7 @@ LOST_S = 60.0
 """How long the cluster may be silent while a job is followed."""
 END_S = 20.0
 """How long it may keep back the last output of one that is over: its node may be gone."""
-STOP_WAIT_S = 60
+STOP_WAIT_S = 90
 """How long a driver that was asked to stop may finish and commit what is in flight."""
 DRIVER_CPUS = 0.1
 """What a driver asks for, so that it is placed where work is done. No worker takes the rest of that CPU, which leaves

@@ -7,6 +7,7 @@ The driver sends units and sees counts; rows go from worker to aggregator by ref
 
 from grid.cluster.connect import NAMESPACE, connected
 from grid.cluster.driver import Driver
+from grid.cluster.losses import resumable
 from grid.cluster.metrics import RaySink
 from grid.sweep import Watch, Work
 
@@ -15,5 +16,5 @@ __all__ = ["NAMESPACE", "connected", "run_on_ray"]
 
 def run_on_ray(work: Work, watch: Watch) -> None:
     """Work off the plan on the cluster that the sweep names, or on a local Ray started for it."""
-    with connected(work.resolved.sweep.cluster), watch.telemetry.also(RaySink()):
+    with connected(work.resolved.sweep.cluster), watch.telemetry.also(RaySink()), resumable():
         Driver(work, watch).run()

@@ -4,6 +4,7 @@ import logging
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ import ray
 
 from grid.aggregate import Aggregator, Tally
 from grid.cluster.connect import running_versions
+from grid.cluster.losses import BARS_LOST
 from grid.evaluate import Evaluator
 from grid.logs import speak
 from grid.plan import WorkUnit
@@ -55,6 +57,13 @@ class Worker:
     def hello(self) -> tuple[str, dict[str, str]]:
         """The worker is ready: its host and its versions."""
         return platform.node(), running_versions()
+
+    def bring(self, dataset: int, bars: "list[ray.ObjectRef[LoadedBars]]") -> None:
+        """Have the bars of a dataset here before the first unit on them, which its time limit is for. Where they are
+        lost, that unit meets the same.
+        """
+        with suppress(*BARS_LOST):
+            self._loaded(dataset, bars[0])
 
     @ray.method(num_returns=2)
     def evaluate(

@@ -2,11 +2,10 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
-from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, RayActorError
 
 from grid.cluster.actors import Loader
 from grid.cluster.collect import named, optioned
@@ -17,9 +16,9 @@ from storage.errors import StorageError
 MOST_LOADS = 5
 """Loads of a dataset that are lost one after the other, no unit finished between them, before the sweep is paused."""
 LONGEST_LOAD_S = 600.0
-"""What one load may take from when its turn has come: the actor reads one dataset after the other."""
-BARS_LOST = (ObjectLostError, RayActorError, OutOfMemoryError, NodeDiedError)
-"""What a worker meets when the actor that reads bars, or the node that held them, is gone."""
+"""What one load may take from when its turn has come, as the actor reads one dataset after the other; and what bars
+may take to a worker's node.
+"""
 
 
 class BarsOnCluster:
@@ -98,3 +97,35 @@ class BarsOnCluster:
     def _drop(self, dataset: int) -> None:
         for known in (self._bars, self._readers, self._loading):
             known.pop(dataset, None)
+
+
+class Deliveries:
+    """Bars on their way to workers: each has them brought, by a call of its own, before its first unit on them."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+        self._coming: dict[Any, tuple[str, int]] = {}
+        self._awaited: dict[Any, float] = {}
+
+    def order(self, worker: str, actor: Any, dataset: int, bars: Any) -> None:
+        """Have them brought, unless the worker was last given a unit on them too."""
+        if self._last.get(worker) != dataset:
+            self._last[worker] = dataset
+            self._coming[actor.bring.remote(dataset, [bars])] = worker, dataset
+
+    def again(self, worker: str) -> None:
+        """What the worker was brought is lost, or the worker itself."""
+        self._last.pop(worker, None)
+        self._coming = {call: to for call, to in self._coming.items() if to[0] != worker}
+
+    def waiting(self, at: Callable[[str], int | None], now: float) -> list[str]:
+        """Workers that wait for bars, and so cannot be overdue. at: the dataset that a worker's current unit is on.
+
+        One that waits for longer than `LONGEST_LOAD_S` is no longer among them.
+        """
+        if self._coming:
+            came, _ = ray.wait(list(self._coming), num_returns=len(self._coming), timeout=0)
+            self._coming = {call: to for call, to in self._coming.items() if call not in came}
+        waits = {call: to[0] for call, to in self._coming.items() if at(to[0]) == to[1]}
+        self._awaited = {call: self._awaited.get(call, now) for call in waits}
+        return [worker for call, worker in waits.items() if now - self._awaited[call] < LONGEST_LOAD_S]

@@ -6,18 +6,12 @@ import uuid
 from typing import Any
 
 import ray
-from ray.exceptions import (
-    GetTimeoutError,
-    NodeDiedError,
-    ObjectLostError,
-    OutOfMemoryError,
-    RayActorError,
-    RayTaskError,
-)
+from ray.exceptions import GetTimeoutError, ObjectLostError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from grid.aggregate import FLUSH_AFTER_S, Receipt
 from grid.cluster.actors import AggregatorActor
+from grid.cluster.losses import GONE, last_line
 from grid.cluster.sharing import kind
 from grid.outbox import Outbox, Parcel
 from grid.plan import WorkUnit
@@ -37,24 +31,11 @@ ANSWER_S = 900.0
 part and a record. On S3 a request begins its last attempt by 100 s and gives it up by 190 s; the record may need two,
 as one whose answer was lost is asked whose it is. That is 570 s, and 760 s where there is a second part.
 """
-GONE = (RayActorError, NodeDiedError, OutOfMemoryError)
 
 
 def optioned(kind: type, **options: Any) -> Any:
     """An actor's class with options; Ray's decorator hides it from the type checker."""
     return kind.options(**options)  # type: ignore[attr-defined]
-
-
-def last_line(error: Exception) -> str:
-    """What Ray's many lines about a dead actor come down to."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__).rstrip(".")
-
-
-def cause_of(error: RayTaskError) -> BaseException:
-    """The exception that was raised in the other process."""
-    cause: BaseException = error.as_instanceof_cause()  # type: ignore[no-untyped-call]
-    return cause
 
 
 def named(work: Work, kind: str) -> str:
@@ -198,7 +179,7 @@ class Collector:
         try:
             received = ray.get(answer, timeout=ANSWER_S)
         except RayTaskError as error:
-            raise cause_of(error) from None
+            raise error.cause from error
         except (*GONE, GetTimeoutError) as error:
             log.warning("the aggregator was lost (%s); its successor reads the commit log", type(error).__name__)
             self._outbox.aggregator_lost()

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, NodeDiedError, RayActorError, RayTaskError
+from ray.exceptions import RayTaskError
 
 from grid.cluster.actors import Done, Worker
-from grid.cluster.bars import BARS_LOST, BarsOnCluster
-from grid.cluster.collect import GONE, WAIT_S, Collector, cause_of, last_line, named, optioned
+from grid.cluster.bars import BarsOnCluster, Deliveries
+from grid.cluster.collect import WAIT_S, Collector, named, optioned
 from grid.cluster.connect import check_versions, running_versions
+from grid.cluster.losses import BARS_LOST, GONE, last_line, with_its_node
 from grid.cluster.names import WORKERS, unit_name
 from grid.cluster.sharing import Share
 from grid.dispatch import MOST_NODES, Attempt, Dispatcher
@@ -37,20 +38,8 @@ PATIENCE_S = 30.0
 """Without any worker for so long, the log says what that may mean."""
 MOST_STILLBORN = 3
 """Workers that die before they say hello, one after the other and none better, before the sweep is called off."""
-NODE_DIED = "its node has died"
 DRIVER_CPUS_VARIABLE = "GRID_DRIVER_CPUS"
 """Set by `grid submit`: CPUs of the cluster that the driver itself occupies."""
-
-
-def with_its_node(error: Exception) -> bool:
-    """Whether a worker went with its node, or is out of reach; else it died of what it did, or alone.
-
-    Ray says of an actor's death whether it was the node's, in words only. An actor is unavailable when it does not
-    answer and Ray has not heard of its death, which it has within a second where the node lives.
-    """
-    if isinstance(error, (NodeDiedError, ActorUnavailableError)):
-        return True
-    return isinstance(error, RayActorError) and (error.preempted or NODE_DIED in str(error))
 
 
 @dataclass(frozen=True)
@@ -100,6 +89,8 @@ class Driver:
         self._attempts: dict[Any, Sent] = {}
         self._collector = Collector(work, watch)
         self._bars = BarsOnCluster(work, self._spec, self._keys)
+        self._deliveries = Deliveries()
+        self._stopped: float | None = None
         self._retries_before = work.folder.provider.retries
         self._share = Share(work.folder.session_id, self._resolved.sweep.cluster.cpus)
         self._resized, self._wanted = 0.0, 0
@@ -113,6 +104,7 @@ class Driver:
                 self._welcome()
                 self._feed()
                 self._wait()
+                self._leave_unbegun()
                 self._kill_overdue()
                 self._record_given_up()
                 for unit in self._collector.settle(idle=self._dispatcher.in_flight() == 0):
@@ -200,8 +192,10 @@ class Driver:
     def _bury(self, name: str, error: Exception) -> None:
         """A worker died before it said hello. When all do, starting more of them helps nobody."""
         self._forget(name)
-        self._stillborn += 1
         log.warning("a worker died while it started: %s", last_line(error))
+        if with_its_node(error):
+            return
+        self._stillborn += 1
         if self._stillborn >= MOST_STILLBORN and not self._dispatcher.workers():
             raise BadInput(
                 f"no worker can start on the cluster: {last_line(error)}. The package, the strategy's module and the "
@@ -213,6 +207,7 @@ class Driver:
         actor = self._actors.pop(name, None)
         if actor is not None:
             ray.kill(actor)
+            self._deliveries.again(name)
             self._starting = {reference: n for reference, n in self._starting.items() if n != name}
         return actor
 
@@ -224,6 +219,7 @@ class Driver:
             while name not in leaving and (attempt := self._dispatcher.next_for(name, now)):
                 bars = self._bars.of(attempt.unit.dataset, self._dispatcher.datasets_needed())
                 title = unit_name(self._work.folder.session_id, attempt.unit.start, self._resolved.plan.total)
+                self._deliveries.order(name, self._actors[name], attempt.unit.dataset, bars)
                 evaluate = self._actors[name].evaluate.options(name=title)
                 done, batch = evaluate.remote(attempt.unit, [bars], self._resolved.plan.asked(attempt.unit))
                 self._attempts[done] = Sent(attempt, batch, bars)
@@ -248,8 +244,9 @@ class Driver:
             done: Done = ray.get(reference)
         except RayTaskError as error:
             if not isinstance(error.cause, BARS_LOST):
-                raise cause_of(error) from None
+                raise error.cause from error
             self._dispatcher.undone(attempt, time.monotonic())
+            self._deliveries.again(attempt.worker)
             self._bars.lost(unit.dataset, sent.bars, last_line(error.cause))
             return
         except GONE as error:
@@ -292,8 +289,24 @@ class Driver:
         now = time.monotonic()
         for dataset in self._bars.loading():
             self._dispatcher.hold(dataset, now)
+        for worker in self._deliveries.waiting(self._dataset_at, now):
+            self._dispatcher.hold_worker(worker, now)
         for worker in self._dispatcher.overdue(now):
             self._lose(worker, "it ran out of time", "overdue")
+
+    def _dataset_at(self, worker: str) -> int | None:
+        unit = self._dispatcher.head(worker)
+        return None if unit is None else unit.dataset
+
+    def _leave_unbegun(self) -> None:
+        """Asked to stop: units that workers had begun are finished, and those that waited behind them are left."""
+        if not self._watch.stopping():
+            return
+        now = time.monotonic()
+        self._stopped = self._stopped or now
+        for worker in self._dispatcher.begun_since(self._stopped):
+            self._abandon(worker)
+            self._dispatcher.ended(worker)
 
     def _record_given_up(self) -> None:
         evaluator = Evaluator(self._resolved) if self._dispatcher.given_up else None

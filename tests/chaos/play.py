@@ -31,8 +31,10 @@ from tests.services.fault_proxy import Fault, FaultProxy
 POLL_S = 0.2
 LONGEST_S = 240.0
 MOST_TRIES = 25
-GOES_ON = (130, 3, 2)
-"""Exit codes after which a session is resumed: interrupted, another driver seems to live, cluster or store away."""
+GOES_ON = (130, 3)
+"""Exit codes after which a session is resumed: interrupted, another driver seems to live."""
+NOT_THERE = 2
+"""The exit code of a driver that does not find cluster or store when it begins."""
 STORAGE = {
     "requests refused": Fault("status", p=0.2),
     "requests reset": Fault("reset", p=0.1),
@@ -147,7 +149,11 @@ class Play:
         if self._ended():
             return
         codes = [driver.wait() for driver in self.drivers]
-        bad = [code for code in codes if code not in (*GOES_ON, -signal.SIGKILL)]
+        at_work = [bool(writers_in(log)) for log in self.logs[-len(codes) :]]
+        good = (*GOES_ON, -signal.SIGKILL)
+        bad = [
+            code for code, worked in zip(codes, at_work, strict=True) if code not in good + (NOT_THERE,) * (not worked)
+        ]
         assert not bad, f"a driver of seed {self.report.seed} ended with {bad}: {self._told()}"
         self.drivers = []
         self._start(*begin)

@@ -100,7 +100,7 @@ def page(costs: Costs) -> str:
             "- The control plane needs ten minutes until the last of 64,000 workers has started, at 100 a second:",
             "  a third of a sweep of half an hour, and most of what is missing in the last line of the table.",
             "- S3 does not break: at most some hundred requests a second, most of them the first reads of bars.",
-            "- Not in the model: the driver's loop looks at every worker five times a second, and Ray's own limits on",
+            "- Not in the model: the driver's loop looks at every worker whenever a unit comes back, and Ray's own limits on",
             "  actors and connections of one driver. Above some thousand workers they may well come first.",
             "- The way on, if it is needed: several sessions at once, each with a driver and an aggregator of its own",
             "  and a part of the symbols. Nothing is shared between sessions but the store.",

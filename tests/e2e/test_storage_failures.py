@@ -57,6 +57,22 @@ def proxy(s3):
         yield proxy
 
 
+@pytest.mark.ray
+def test_what_fails_in_another_process_is_told_in_one_sentence(tmp_path):
+    """A file is where the folder of the parts belongs, which the aggregator and it alone meets."""
+    (tmp_path / "results" / "x").mkdir(parents=True)
+    (tmp_path / "results" / "x" / "trials").touch()
+    sweep = tmp_path / "sweep.yaml"
+    sweep.write_text(grid.Sweep(**small(tmp_path / "results", cluster={"cpus": 1})).model_dump_json())
+    command = ["run", str(sweep), "--executor", "ray", "--session-id", "x", "--quiet"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 130, done.output
+    (said,) = [line for line in done.stderr.splitlines() if "interrupted" in line]
+    assert "trials" in said
+    for unwanted in ("Traceback", "\x1b", "ray::", "pid="):
+        assert unwanted not in done.stderr
+
+
 @pytest.mark.s3
 @pytest.mark.parametrize(
     ("fault", "why"),

@@ -8,10 +8,15 @@ from ray.exceptions import ActorUnavailableError
 
 from grid.aggregate import FLUSH_AFTER_S, Progress, Receipt
 from grid.cluster import bars, collect
-from grid.cluster.driver import Driver
+from grid.cluster import driver as driver_module
+from grid.cluster.driver import MOST_STILLBORN, Driver
+from grid.dispatch import Dispatcher
+from grid.errors import BadInput
+from grid.pace import Pace
 from grid.plan import WorkUnit
 from grid.sweep import Watch
 from storage.errors import StorageError
+from tests.grid.test_cluster import died
 
 
 class Remote:
@@ -90,6 +95,46 @@ def test_a_loader_that_is_stuck_is_replaced_again_and_again(brought: bars.BarsOn
             assert brought.loading() == []
     with pytest.raises(StorageError, match="loading them took longer than 600 s, 5 times"):
         brought.loading()
+
+
+def test_a_worker_is_brought_bars_before_its_first_unit_on_them_and_waits_for_them(made: Made) -> None:
+    worker, deliveries, at = SimpleNamespace(bring=Remote(object)), bars.Deliveries(), {"w": 0}
+    for dataset in (0, 0, 1):
+        deliveries.order("w", worker, dataset, "bars")
+    assert worker.bring.calls == 2
+    assert deliveries.waiting(at.get, made.now) == ["w"]
+    made.ready = [call for call, (_, dataset) in deliveries._coming.items() if dataset == 0]
+    assert deliveries.waiting(at.get, made.now) == [], "those of its current unit are there"
+    at["w"] = 1
+    assert deliveries.waiting(at.get, made.now) == ["w"]
+    assert deliveries.waiting(at.get, made.now + 0.9 * bars.LONGEST_LOAD_S) == ["w"]
+    assert deliveries.waiting(at.get, made.now + bars.LONGEST_LOAD_S) == [], "it has waited for long enough"
+    deliveries.again("w")
+    assert deliveries.waiting(at.get, made.now) == []
+    deliveries.order("w", worker, 1, "bars")
+    assert worker.bring.calls == 3
+
+
+def starting() -> Driver:
+    """A driver of which only the workers that start are there."""
+    driver = Driver.__new__(Driver)
+    driver._actors, driver._stillborn = {}, 0
+    driver._dispatcher = Dispatcher(iter(()), Pace([1]))
+    return driver
+
+
+def test_workers_that_die_by_themselves_before_they_begin_end_the_sweep() -> None:
+    driver = starting()
+    for _ in range(MOST_STILLBORN - 1):
+        driver._bury("w", died("it died"))
+    with pytest.raises(BadInput, match="no worker can start on the cluster: it died"):
+        driver._bury("w", died("it died"))
+
+
+def test_workers_that_go_with_their_nodes_before_they_begin_do_not() -> None:
+    driver = starting()
+    for _ in range(10 * MOST_STILLBORN):
+        driver._bury("w", died("The actor died because its node has died."))
 
 
 class Aggregating:
@@ -258,3 +303,26 @@ def test_one_that_falls_silent_while_it_reads_is_replaced(monkeypatch: pytest.Mo
     assert made.killed == 1
     made.unanswered = False
     commit_one(collector)
+
+
+def test_a_stop_leaves_the_units_that_wait_behind_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver, made, stopping = starting(), Made(), [False]
+    monkeypatch.setattr(driver_module, "time", made)
+    monkeypatch.setattr(driver_module, "ray", made)
+    driver._dispatcher = dispatcher = Dispatcher(iter([WorkUnit(0, n, n + 1) for n in range(4)]), Pace([1]))
+    driver._watch, driver._stopped = Watch(stopping=lambda: stopping[0]), None
+    driver._deliveries, driver._starting, driver._attempts = bars.Deliveries(), {}, {}
+    for name in ("a", "b"):
+        driver._actors[name] = object()
+        dispatcher.add_worker(name)
+    first, *_ = [dispatcher.next_for(name, made.now) for name in "abab"]
+    driver._leave_unbegun()
+    assert dispatcher.in_flight() == 4
+    stopping[0] = True
+    made.now += 1
+    driver._leave_unbegun()
+    assert dispatcher.in_flight() == 4, "both are at what they had begun"
+    assert first is not None
+    dispatcher.finished(first, 1.0, made.now + 1)
+    driver._leave_unbegun()
+    assert (dispatcher.workers(), dispatcher.in_flight(), made.killed) == (["b"], 2, 1)

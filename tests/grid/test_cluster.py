@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from ray.core.generated import common_pb2
-from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError, RpcError
 
 from grid.cluster import connect
-from grid.cluster.driver import PATIENCE_S, Alone, with_its_node
+from grid.cluster.driver import PATIENCE_S, Alone
+from grid.cluster.losses import resumable, with_its_node
 from grid.cluster.names import MOST_NAMES, bars_name, unit_name
 from grid.errors import BadInput, Unavailable
 from grid.session import Session
@@ -76,6 +77,14 @@ def died(words: str, reason: int = 0) -> ActorDiedError:
 )
 def test_only_what_died_without_its_node_is_charged(error: Exception, with_node: bool):
     assert with_its_node(error) == with_node
+
+
+def test_a_failure_of_ray_itself_pauses_the_sweep():
+    with (
+        pytest.raises(Unavailable, match=r"Ray failed \(no head\): the cluster, or its head, may be gone"),
+        resumable(),
+    ):
+        raise RpcError("a traceback\nno head.")
 
 
 @pytest.mark.ray

@@ -52,8 +52,16 @@ def test_the_status_follows_the_heartbeat(said: str, age_s: float, shown: str):
     assert status_of(said, folder) == shown
 
 
-def test_without_a_heartbeat_the_metadata_is_believed():
-    assert status_of("running", folder_of()) == "running"
+@pytest.mark.parametrize(
+    ("said", "age_s", "shown"),
+    [("running", 1, "running"), ("running", STALE_S + 1, "interrupted"), ("interrupted", STALE_S + 1, "interrupted")],
+)
+def test_a_session_without_a_heartbeat_is_running_only_while_it_is_begun(said: str, age_s: float, shown: str):
+    folder = folder_of()
+    folder.write_document("metadata.json", {})
+    data, now = folder.provider._objects["s1/metadata.json"]
+    folder.provider._objects["s1/metadata.json"] = data, now - age_s
+    assert status_of(said, folder) == shown
 
 
 def test_a_second_driver_is_refused_with_the_name_of_the_first():
