@@ -162,12 +162,14 @@ class Dimension(BaseModel):
 
     Accepts `{range: [lo, hi, step]}` (both ends included), `{linspace: [a, b, n]}`, `{logspace: [a, b, n]}`
     (a and b are the end values), `{values: [...]}` or its synonym `{choice: [...]}`, a bare list, a Python
-    range or array, or one fixed value. Dumps as `{form: items}`.
+    range or array, or one fixed value. Dumps as `{form: items}`. Beside its form may stand `when`, a comparison of
+    other parameters: where it does not hold the parameter has no part, and stands at its first value.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     form: Form
     items: tuple[Scalar, ...]
+    when: str | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -180,7 +182,8 @@ class Dimension(BaseModel):
             given = {"values": list(given)}
         if not isinstance(given, dict):
             given = {"values": [given]}
-        return _form_and_items(given)
+        when = {"when": given["when"]} if "when" in given else {}
+        return {**_form_and_items({key: value for key, value in given.items() if key != "when"}), **when}
 
     @model_validator(mode="after")
     def _makes_sense(self) -> "Dimension":
@@ -188,8 +191,8 @@ class Dimension(BaseModel):
         return self
 
     @model_serializer
-    def _as_written(self) -> dict[str, list[Scalar]]:
-        return {self.form: list(self.items)}
+    def _as_written(self) -> dict[str, Any]:
+        return {self.form: list(self.items), **({} if self.when is None else {"when": self.when})}
 
     def axis(self) -> Axis:
         """The values themselves, lazily."""

@@ -107,6 +107,7 @@ class _Taking:
 
     def full(self, offered: Indices) -> bool:
         """Take what is wanted of the numbers offered, in their order; whether that is enough now."""
+        offered = self._points.space.settled(offered)
         offered = offered[np.sort(np.unique(offered, return_index=True)[1])]
         offered = offered[self._points.space.valid(offered)]
         offered = offered[~np.isin(offered, self._seen)][: self._count - len(self.taken)]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from grid.dimensions import Scalar
 from grid.errors import BadInput, Refused
 from grid.searchspec import SearchSpec
-from grid.space import Indices, SearchSpace, TrialCount, check_not_empty, scan
+from grid.space import Indices, SearchSpace, TrialCount, check_not_empty, scan, space_from
 from grid.spec import Sweep
 
 ROUNDS = 10
@@ -23,7 +23,7 @@ SCAN_PER_TRIAL = 200
 
 def space_of(sweep: Sweep) -> SearchSpace:
     """The sweep's search space."""
-    return SearchSpace({name: d.axis() for name, d in sweep.space.items()}, sweep.constraints)
+    return space_from(sweep.space, sweep.constraints)
 
 
 def points_of(sweep: Sweep) -> "SearchSpace | RandomSearch | Asked":

@@ -5,15 +5,16 @@ forbids keeps its number and is a hole.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from grid.dimensions import INT64_MAX, Axis, Scalar, axis_of
+from grid.dimensions import INT64_MAX, Axis, Dimension, Scalar, axis_of
 from grid.errors import BadInput
 from grid.expressions import Constraint, compile_constraint
 
@@ -71,15 +72,17 @@ class SearchSpace:
     """The product of `dimensions` under `constraints`, as a sequence of points.
 
     `dimensions` maps a parameter to its values (any sequence, or a lazy Axis). Memory does not depend on
-    the number of points, which may reach 2**63 - 1. Raises BadInput for no dimension, a dimension that is
-    empty or repeats a value, too many points, and a constraint that cannot be read or that compares text
-    with numbers.
+    the number of points, which may reach 2**63 - 1. `conditions` maps a parameter to a comparison of others: where it
+    does not hold the parameter has no part, and only its first value is a point. Raises BadInput for no dimension, a
+    dimension that is empty or repeats a value, too many points, and a constraint or a condition that cannot be read or
+    that compares text with numbers.
     """
 
     def __init__(
         self,
         dimensions: Mapping[str, Sequence[Any] | Axis],
         constraints: Iterable[str | Constraint] = (),
+        conditions: Mapping[str, str | Constraint] = MappingProxyType({}),
     ) -> None:
         if not dimensions:
             raise BadInput("space is empty: name at least one parameter and its values, like fast: [5, 10].")
@@ -87,6 +90,7 @@ class SearchSpace:
         self.constraints = tuple(
             c if isinstance(c, Constraint) else compile_constraint(c, self.axes) for c in constraints
         )
+        self.conditions = {name: _condition(name, c, self.axes) for name, c in conditions.items()}
         self._length = math.prod(len(axis) for axis in self.axes.values())
         if self._length > INT64_MAX:
             raise BadInput(f"space holds {self._length:.3g} points and 9.2e18 can be numbered: thin it out.")
@@ -126,13 +130,31 @@ class SearchSpace:
         return np.where(unknown, -1, numbers)
 
     def valid(self, indices: Indices) -> NDArray[np.bool_]:
-        """True where every constraint holds; only the parameters the constraints name are computed."""
-        used = [name for name in self.names if any(name in c.names for c in self.constraints)]
-        columns = {name: self.axes[name].take(at) for name, at in self._positions(indices, used).items()}
+        """True where every constraint holds, and where what has no part stands at its first value.
+
+        Only the parameters that constraints and conditions name are computed.
+        """
+        used = [name for name in self.names if any(name in tied for tied in self._tied())]
+        positions = self._positions(indices, used)
+        columns = {name: self.axes[name].take(at) for name, at in positions.items()}
         passed = np.ones(len(indices), dtype=np.bool_)
         for constraint in self.constraints:
             passed &= constraint.evaluate(columns)
+        for name, condition in self.conditions.items():
+            passed &= condition.evaluate(columns) | (positions[name] == 0)
         return passed
+
+    def settled(self, indices: Indices) -> Indices:
+        """The same points with every parameter that has no part at its first value."""
+        moved = bool(self.conditions)
+        while moved:  # what stands at its first value may take the part of others
+            moved = False
+            for name, condition in self.conditions.items():
+                columns = self.columns(indices)
+                idle = np.where(condition.evaluate(columns), 0, self._positions(indices, [name])[name])
+                indices = indices - idle * self._stride(name)
+                moved = moved or bool(idle.any())
+        return indices
 
     def count(self) -> TrialCount:
         """How many points pass: exact while each group of parameters that constraints tie together is small.
@@ -153,15 +175,20 @@ class SearchSpace:
     def _groups(self) -> Iterator["SearchSpace"]:
         """Subspaces that no constraint ties to each other; their product is this space."""
         groups: list[set[str]] = [{name} for name in self.names]
-        for constraint in self.constraints:
-            tied = [g for g in groups if g & constraint.names]
-            groups = [g for g in groups if not g & constraint.names] + [set().union(*tied)]
+        for names in self._tied():
+            tied = [g for g in groups if g & names]
+            groups = [g for g in groups if not g & names] + [set().union(*tied)]
         for group in groups:
             axes = {name: axis for name, axis in self.axes.items() if name in group}
-            yield SearchSpace(axes, [c for c in self.constraints if c.names <= group])
+            conditions = {name: c for name, c in self.conditions.items() if name in group}
+            yield SearchSpace(axes, [c for c in self.constraints if c.names <= group], conditions)
+
+    def _tied(self) -> list[frozenset[str]]:
+        """The parameters of each constraint and condition."""
+        return [c.names for c in self.constraints] + [c.names | {name} for name, c in self.conditions.items()]
 
     def _count_whole(self) -> TrialCount:
-        if not self.constraints:
+        if not self._tied():
             return TrialCount(True, self._length)
         if self._length <= EXACT_LIMIT:
             return TrialCount(True, sum(int(valid.sum()) for _, valid in scan(self)))
@@ -173,11 +200,12 @@ class SearchSpace:
 
     def _positions(self, indices: Indices, wanted: Sequence[str]) -> dict[str, Indices]:
         """Where each wanted parameter stands in its dimension, at each of `indices`."""
-        strides, stride = {}, 1
-        for name, axis in reversed(self.axes.items()):
-            strides[name] = stride
-            stride *= len(axis)
-        return {name: indices // strides[name] % len(self.axes[name]) for name in wanted}
+        return {name: indices // self._stride(name) % len(self.axes[name]) for name in wanted}
+
+    def _stride(self, wanted: str) -> int:
+        """How many numbers lie between two neighbours that differ in one parameter only."""
+        names = self.names
+        return math.prod(len(self.axes[name]) for name in names[names.index(wanted) + 1 :])
 
 
 def scan(points: Points, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, NDArray[np.bool_]]]:
@@ -196,6 +224,21 @@ def check_not_empty(points: Points) -> None:
             f"constraints exclude every point of the {len(points):,} in the space ({how}): "
             "widen the dimensions or loosen a constraint."
         )
+
+
+def space_from(dimensions: Mapping[str, Dimension], constraints: Iterable[str]) -> SearchSpace:
+    """The space of dimensions as they are written, those with `when` under that condition."""
+    axes = {name: dimension.axis() for name, dimension in dimensions.items()}
+    return SearchSpace(axes, constraints, {name: d.when for name, d in dimensions.items() if d.when is not None})
+
+
+def _condition(name: str, given: str | Constraint, names: Collection[str]) -> Constraint:
+    if isinstance(given, Constraint):
+        return given
+    try:
+        return compile_constraint(given, {other for other in names if other != name})
+    except BadInput as error:
+        raise BadInput(f"space.{name}.when: {error}") from None
 
 
 def _axis(name: str, values: Sequence[Any] | Axis) -> Axis:

@@ -27,7 +27,7 @@ from grid.errors import BadInput, nearest
 from grid.explain import Origins, explain
 from grid.expressions import compile_constraint
 from grid.searchspec import Model, SearchSpec
-from grid.space import SearchSpace
+from grid.space import space_from
 from grid.validation.splits import Folds, Walk, combinatorial, walk_forward
 from storage.environment import default_data_store
 from storage.errors import StorageError
@@ -326,7 +326,7 @@ class Sweep(Model):
 
     @model_validator(mode="after")
     def _space_and_constraints_fit(self) -> Self:
-        SearchSpace({name: dimension.axis() for name, dimension in self.space.items()}, self.constraints)
+        space_from(self.space, self.constraints)
         return self
 
 

@@ -106,6 +106,7 @@ def test_progressions_are_monotone_within_their_ends_and_one_code_path(spec: dic
         (True, [True]),
         ("a", ["a"]),
         (None, [None]),
+        ({"range": [1, 3, 1], "when": "mode == 'a'"}, [1, 2, 3]),
     ],
 )
 def test_forms(given_: object, expected: list[object]) -> None:
@@ -184,6 +185,52 @@ def test_valid_and_count_agree_with_brute_force(dimensions: dict[str, range], co
     assert space.valid(np.arange(len(space))).tolist() == expected
     assert space.count() == TrialCount(True, sum(expected))
     assert np.concatenate([v for _, v in scan(space)]).tolist() == expected
+
+
+WHENS = st.dictionaries(
+    st.sampled_from("abc"),
+    st.sampled_from(["a > 2", "b % 2 == 0", "c < 4 or c > 5", "a < b", "not b == c"]),
+    max_size=3,
+)
+
+
+@given(SMALL, CONSTRAINTS, WHENS)
+def test_what_has_no_part_stands_at_its_first_value(
+    dimensions: dict[str, range], constraints: list[str], whens: dict[str, str]
+) -> None:
+    whens = {name: when for name, when in whens.items() if name not in when}
+    space = SearchSpace(dimensions, constraints, whens)
+
+    def stands(point: dict[str, Any]) -> bool:
+        idle = {name for name, when in whens.items() if not eval(when, {}, dict(point))}  # noqa: S307 - the oracle
+        return all(point[name] == dimensions[name][0] for name in idle)
+
+    fits = [all(eval(c, {}, dict(point)) for c in constraints) for point in space]  # noqa: S307 - the oracle
+    expected = [fit and stands(point) for fit, point in zip(fits, space, strict=True)]
+    everything = np.arange(len(space))
+    assert space.valid(everything).tolist() == expected
+    assert space.count() == TrialCount(True, sum(expected))
+    settled = space.settled(everything)
+    assert all(stands(space[int(i)]) for i in settled)
+    standing = [stands(point) for point in space]
+    assert settled[standing].tolist() == everything[standing].tolist()
+
+
+def test_a_condition_may_hang_on_what_has_no_part_itself() -> None:
+    dimensions = {"mode": ["plain", "stop"], "stop": [None, 0.1, 0.2], "tries": [1, 2, 3]}
+    space = SearchSpace(dimensions, [], {"stop": "mode == 'stop'", "tries": "stop > 0"})
+    points = [tuple(space[i].values()) for i in np.flatnonzero(space.valid(np.arange(len(space))))]
+    two = [("stop", s, t) for s in (0.1, 0.2) for t in (1, 2, 3)]
+    assert points == [("plain", None, 1), ("stop", None, 1), *two]
+
+
+def test_bad_conditions() -> None:
+    with pytest.raises(BadInput, match=r"space\.x\.when: constraint 'x > 1': 'x' at character 1 is no known name"):
+        SearchSpace({"mode": [1, 2], "x": [1, 2]}, [], {"x": "x > 1"})
+    with pytest.raises(BadInput, match="compares text with a number"):
+        SearchSpace({"mode": ["a", "b"], "x": [1, 2]}, [], {"x": "mode > 1"})
+    with pytest.raises(ValueError, match="one form is needed and none is given"):
+        Dimension.model_validate({"when": "a > 1"})
 
 
 def test_count_is_exact_where_constraints_tie_few_parameters() -> None:
