@@ -26,7 +26,7 @@ from tests.services.seaweed import seaweed
 
 EVENTS = 6
 MEMBERS = 2
-AT_ONCE = 2
+AT_ONCE = 3
 """Seeds that are played side by side, each on a stage of its own; most of a play is waiting."""
 TARGET = REPOSITORY / "docs" / "chaos.md"
 

@@ -29,7 +29,7 @@ from tests.rows import digest
 from tests.services.fault_proxy import Fault, FaultProxy
 
 POLL_S = 0.2
-LONGEST_S = 240.0
+LONGEST_S = 600.0
 MOST_TRIES = 25
 GOES_ON = (130, 3)
 """Exit codes after which a session is resumed: interrupted, another driver seems to live."""
