@@ -75,37 +75,30 @@ def write_leaders(session: Session) -> None:
 
 
 def _write_details(session: Session, folder: SessionFolder, trial_ids: list[int]) -> None:
-    trades, curves, signals = [], [], []
-    for trial_id in trial_ids:
-        dataset, point = session.resolved.plan.locate(trial_id)
-        result = session.backtest(trial_id)
-        trades.append({"trial_id": trial_id, "trades": trade_records(result.trades)})
-        step = max(1, len(result.curve) // CURVE_POINTS)
-        kept = np.unique(np.append(np.arange(0, len(result.curve), step), len(result.curve) - 1))
-        curves.append(
-            {
-                "trial_id": trial_id,
-                "every_bars": step,
-                "timestamp_ms": (result.bars.timestamp[kept] // 1_000_000).tolist(),
-                "equity": result.curve[kept].tolist(),
-            }
-        )
-        wanted = session.resolved.strategy(**session.resolved.points[point]).signals(result.bars)
-        given = wanted.normalised(len(result.bars))
-        masks = {name: getattr(given, name) for name in ("entries", "exits", "short_entries", "short_exits")}
-        bars = {name: mask.indices().tolist() for name, mask in masks.items() if isinstance(mask, Bits)}
-        key = session.datasets[dataset]
-        signals.append({"trial_id": trial_id, "symbol": key.symbol, "timeframe": key.timeframe, "bars": bars})
-    folder.write_document("trades.json", plain(trades))
-    folder.write_document("performance_curve.json", plain(curves))
-    folder.write_document("signals.json", plain(signals))
+    by_dataset = {trial_id: _details(session, trial_id) for trial_id in sorted(trial_ids)}  # bars are read once
+    for place, name in enumerate(("trades.json", "performance_curve.json", "signals.json")):
+        folder.write_document(name, plain([by_dataset[trial_id][place] for trial_id in trial_ids]))
 
 
-def trade_records(frame: Any) -> list[dict[str, Any]]:
-    """`Backtest.trades` as plain records, times as text."""
-    texts = frame.assign(entry_time=frame["entry_time"].astype(str), exit_time=frame["exit_time"].astype(str))
-    records: list[dict[str, Any]] = texts.to_dict("records")
-    return records
+def _details(session: Session, trial_id: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Trades, performance curve and signals of a trial."""
+    dataset, point = session.resolved.plan.locate(trial_id)
+    result = session.backtest(trial_id)
+    step = max(1, len(result.curve) // CURVE_POINTS)
+    kept = np.unique(np.append(np.arange(0, len(result.curve), step), len(result.curve) - 1))
+    curve = {
+        "trial_id": trial_id,
+        "every_bars": step,
+        "timestamp_ms": (result.bars.timestamp[kept] // 1_000_000).tolist(),
+        "equity": result.curve[kept].tolist(),
+    }
+    wanted = session.resolved.strategy(**session.resolved.points[point]).signals(result.bars)
+    given = wanted.normalised(len(result.bars))
+    masks = {name: getattr(given, name) for name in ("entries", "exits", "short_entries", "short_exits")}
+    bars = {name: mask.indices().tolist() for name, mask in masks.items() if isinstance(mask, Bits)}
+    key = session.datasets[dataset]
+    signals = {"trial_id": trial_id, "symbol": key.symbol, "timeframe": key.timeframe, "bars": bars}
+    return {"trial_id": trial_id, "trades": result.trade_records()}, curve, signals
 
 
 def _summary(session: Session, metadata: dict[str, Any]) -> dict[str, Any]:

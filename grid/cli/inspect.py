@@ -28,7 +28,7 @@ from grid.cli.tables import (
     without_constants,
 )
 from grid.cli.verdict import render_verdict
-from grid.documents import plain, trade_records
+from grid.documents import plain
 from grid.engine.metrics import METRICS
 from grid.errors import BadInput, nearest
 from grid.hints import at_store, resume_command, with_code
@@ -265,7 +265,7 @@ def _show_trial(session: Session, trial: int, judge: bool, as_json: bool) -> Non
             f"session {session.id} has no committed trial {trial}: it may break a constraint, or be missing."
         )
     row = rows.to_pylist()[0]
-    trades = trade_records(session.backtest(trial).trades) if row["status"] == OK else []
+    trades = session.backtest(trial).trade_records() if row["status"] == OK else []
     found = verdict(session, trial) if judge and row["status"] == OK else None
     payload = plain({"trial": row, "verdict": found, "trades": trades})
     emit(payload, as_json, lambda console: _render_trial(console, session, payload))

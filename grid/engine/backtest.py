@@ -1,6 +1,7 @@
 """The engine of one dataset, and the result of one backtest: the manners around the kernel."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +21,7 @@ Floats = NDArray[np.float64]
 NO_TRADES = np.empty((0, kernel.TRADE_COLUMNS))
 NO_CURVE = np.empty(0)
 RULES_KEPT = 1_000
+EPOCH = datetime.fromtimestamp(0, UTC)
 TRADE_NAMES = (
     "units",
     "entry_bar",
@@ -125,6 +127,25 @@ class Backtest:
         frame.insert(2, "entry_time", times[frame["entry_bar"]])
         frame.insert(4, "exit_time", times[frame["exit_bar"]])
         return frame
+
+    def trade_records(self) -> list[dict[str, Any]]:
+        """`trades` as plain records, times as text; without pandas, which takes long to import."""
+        return [
+            {
+                "side": "long" if units > 0 else "short",
+                "units": units,
+                "entry_time": self._time(entry),
+                "entry_bar": int(entry),
+                "exit_time": self._time(leave),
+                "exit_bar": int(leave),
+                **dict(zip(TRADE_NAMES[3:8], numbers, strict=True)),
+                "reason": kernel.REASONS[int(code)],
+            }
+            for units, entry, leave, *numbers, code in self.trade_rows.tolist()
+        ]
+
+    def _time(self, bar: float) -> str:
+        return str(EPOCH + timedelta(microseconds=int(self.bars.timestamp[int(bar)]) // 1000))
 
     @cached_property
     def equity(self) -> "pd.DataFrame":

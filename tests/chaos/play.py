@@ -96,6 +96,7 @@ class Play:
         self.total = stage.undisturbed.resolved.plan.total
         self.tries = 0
         self.later: list[tuple[float, Callable[[], None]]] = []
+        self.down: set[int] = set()
         self.drivers: list[psutil.Popen] = []
         self.logs: list[Path] = []
         self.unproved: list[tuple[str, Callable[[], str | None]]] = []
@@ -116,6 +117,7 @@ class Play:
                     raise AssertionError(f"seed {self.report.seed} does not end: {self._told()}")
                 self._look()
                 self._act()
+                self._supervise()
                 if not any(runs(driver) for driver in self.drivers):
                     self._follow(begin)
                 time.sleep(POLL_S)
@@ -219,8 +221,9 @@ class Play:
         place = self._member(event)
         if not self.stage.nodes.alive(place):
             return False
+        self.down.add(place)
         self.stage.nodes.kill(place)
-        self._after(event.seconds, lambda: self._revive(place))
+        self._after(event.seconds, lambda: self.down.discard(place))
         return True
 
     def _cut(self, event: Event) -> bool:
@@ -228,19 +231,16 @@ class Play:
         if not network.can_cut or not self.stage.nodes.alive(place):
             return False
         network.cut(place)
-        self._after(event.seconds, lambda: self._heal(place))
+        self._after(event.seconds, lambda: network.heal(place))
         return True
 
-    def _heal(self, place: int) -> None:
-        self.stage.nodes.network.heal(place)
-        self._after(5.0, lambda: self._revive(place))
-
-    def _revive(self, place: int) -> None:
-        """Start a node again that ended, as a supervisor does; one that was taken for dead ends when it hears of it."""
-        if not self.stage.nodes.alive(place):
-            self.stage.nodes.kill(place)
-            self.stage.nodes.start(place)
-        self._after(5.0, lambda: self._revive(place)) if not self.stage.nodes.alive(place) else None
+    def _supervise(self) -> None:
+        """Start nodes again that ended, whatever of; one that was taken for dead ends when it hears of it."""
+        nodes = self.stage.nodes
+        for place, process in list(nodes.running.items()):
+            if place and place not in self.down and not runs(process):
+                nodes.kill(place)
+                nodes.start(place)
 
     def _signal(self, number: int) -> bool:
         for driver in self.drivers[:1]:

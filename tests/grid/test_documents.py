@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 
 from grid.documents import finish
+from grid.engine.backtest import backtest
+from grid.resolve import load_bars
 from grid.session import Session
 from grid.sweep import Watch, resume, run
 from grid.verify import audit
 from storage.sessions import SessionFolder
-from tests.e2e.sweeps import small
+from strategies.sma_cross import SmaCross
+from tests.e2e.sweeps import DATA, small
 
 
 def begun(store: Path) -> Session:
@@ -59,3 +62,11 @@ def test_a_false_status_is_damage(tmp_path: Path) -> None:
     assert (damage.where, damage.what[:46]) == ("metadata.json", "says interrupted, and summary.json says done; ")
     resume(Session.open(session.id, str(tmp_path)), "serial")
     assert audit(session.folder, 0, 1).damage == []
+
+
+def test_trades_as_records_are_those_of_the_frame():
+    made = backtest(load_bars("IBM", "1D", str(DATA)), SmaCross(fast=5, slow=20), side="both")
+    frame = made.trades
+    times = {name: frame[name].astype(str) for name in ("entry_time", "exit_time")}
+    assert len(frame) > 100
+    assert made.trade_records() == frame.assign(**times).to_dict("records")
