@@ -3,6 +3,7 @@
 import re
 import signal
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Any
@@ -47,8 +48,9 @@ class Evaluator:
         columns = self.resolved.points.columns(points)
         rows = _Rows(len(points), self.resolved.sweep.validation.blocks)
         engine = self._engine_of(dataset, loaded)
-        for i, values in enumerate(zip(*(c.tolist() for c in columns.values()), strict=True)):
-            self._one(engine, dict(zip(columns, values, strict=True)), rows, i)
+        trials = list(zip(*(column.tolist() for column in columns.values()), strict=True))
+        for i in in_tiles(trials, loaded.bars.rows_kept):
+            self._one(engine, dict(zip(columns, trials[i], strict=True)), rows, i)
         return self._table(rows, dataset, points)
 
     def _trials(self, unit: WorkUnit) -> NDArray[np.int64]:
@@ -83,6 +85,22 @@ class Evaluator:
         if self._engine is None or self._engine[0] != dataset or self._engine[1].bars is not loaded.bars:
             self._engine = dataset, Engine(loaded.bars, self.resolved.sweep.execution, loaded.edges)
         return self._engine[1]
+
+
+def in_tiles(trials: Sequence[tuple[Any, ...]], rows_kept: int) -> list[int]:
+    """The order in which to try points, given as tuples of values, so that indicators are met while they are kept.
+
+    Points come with the last parameter varying fastest. Where it has more values than rows of indicators are kept, each
+    row would be gone before it is asked for again: so the points of some of its values come first, of all the others'.
+    """
+    distinct = [list(dict.fromkeys(values)) for values in zip(*trials, strict=True)]
+    varying = [place for place, values in enumerate(distinct) if len(values) > 1]
+    tile = max(rows_kept // 3, 1)  # the others' rows, and what rows are computed from, want room too
+    if not varying or len(distinct[varying[-1]]) <= tile:
+        return list(range(len(trials)))
+    last = varying[-1]
+    tiles = {value: place // tile for place, value in enumerate(distinct[last])}
+    return sorted(range(len(trials)), key=lambda i: tiles[trials[i][last]])
 
 
 @dataclass

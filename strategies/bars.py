@@ -66,6 +66,11 @@ class Bars:
     def __len__(self) -> int:
         return self.timestamp.size
 
+    @property
+    def rows_kept(self) -> int:
+        """How many rows of indicators the cache holds; 0 where one is larger than all of it."""
+        return self.cache_bytes // max(8 * len(self), 1)
+
     def __repr__(self) -> str:
         return f"Bars({self.symbol} {self.timeframe}, {len(self):,} bars, {self.calendar})"
 

@@ -2,6 +2,8 @@
 
 import re
 import signal
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,13 +11,14 @@ import pyarrow as pa
 import pytest
 
 from grid.engine import METRICS
-from grid.evaluate import ERROR_LENGTH, Evaluator
+from grid.evaluate import ERROR_LENGTH, Evaluator, in_tiles
 from grid.plan import WorkUnit
 from grid.resolve import LoadedBars, ResolvedSweep, reopen
 from grid.results import BLOCK_COLUMNS, decode, summarise
 from grid.spec import Sweep
 from grid.windows import bars_per_block
 from storage.ohlcv import DatasetKey
+from strategies.cache import ENTRY_BYTES
 from strategies.check import sample_bars
 from tests.grid.made_results import bits
 from tests.grid.wild import WAYS
@@ -182,3 +185,37 @@ def test_rows_of_trials_that_killed_their_worker() -> None:
         ("failed", "its worker died, 2 times")
     }
     assert np.isnan(table["sharpe"].to_numpy()).all()
+
+
+def test_points_are_tried_in_tiles_of_what_the_cache_keeps() -> None:
+    trials = [(fast, slow, 7) for fast in "ab" for slow in range(5)]
+    assert in_tiles(trials, 15) == list(range(10))
+    assert [trials[i] for i in in_tiles(trials, 6)] == [
+        (fast, slow, 7) for slows in ((0, 1), (2, 3), (4,)) for fast in "ab" for slow in slows
+    ]
+    for kept in range(18):
+        assert sorted(in_tiles(trials, kept)) == list(range(10))
+    assert in_tiles([("a", 1)], 0) == [0]
+    assert in_tiles([], 0) == []
+
+
+def test_tiles_compute_indicators_less_often_and_give_the_same_rows() -> None:
+    """Ten fast and twenty slow averages, of which six rows are kept."""
+    space = {"fast": {"range": [2, 11, 1]}, "slow": {"range": [20, 39, 1]}}
+    resolved = opened(space, strategy="sma_cross")
+    unit = WorkUnit(0, 0, 200)
+    computed: dict[int, int] = {}
+    tables = {}
+    for kept in (6, 1000):
+        loaded = loaded_of(resolved, 0)
+        bars = replace(loaded.bars, cache_bytes=kept * (8 * len(loaded.bars) + ENTRY_BYTES))
+        compute = Counter()
+        bars.cache._keep = lambda key, value, keep=bars.cache._keep, told=compute: (
+            told.update([key]),
+            keep(key, value),
+        )
+        tables[kept] = Evaluator(resolved).rows(unit, replace(loaded, bars=bars))
+        computed[kept] = sum(times for key, times in compute.items() if key[0] == "sma")
+    assert bits(tables[6]) == bits(tables[1000])
+    assert computed[1000] == 30
+    assert computed[6] <= 130, "and 210 in the order of numbers"
