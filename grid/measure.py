@@ -1,4 +1,4 @@
-"""How fast this machine backtests: one process alone, and all CPUs at once."""
+"""How fast this machine, or a cluster, backtests: one process alone, and all CPUs at once."""
 
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -18,6 +18,7 @@ from strategies.volume_zone_breakout import VolumeZoneBreakout
 
 BARS, BLOCKS = 35_040, 16
 COSTS: dict[str, Any] = {"fee": 0.0005, "slippage": 0.0002}
+WARM_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,20 @@ class Measured:
 def measure(seconds: float = 1.0) -> Measured:
     """Measure for about `seconds` a figure. Starts as many processes as there are CPUs."""
     cpus = cpus_here()
-    speeds = [_speed(what, points, execution, seconds) for what, points, execution in _kinds()]
     with ProcessPoolExecutor(cpus, mp_context=get_context("spawn")) as pool:
-        list(pool.map(_rate, [0.1] * cpus))  # started and compiled before it counts
-        alone = pool.submit(_rate, seconds).result()
-        together = sum(pool.map(_rate, [seconds] * cpus))
-    return Measured(cpus, BARS, speeds, alone, together, together / (cpus * alone))
+        list(pool.map(rate, [WARM_S] * cpus))  # started and compiled before it counts
+        alone = pool.submit(rate, seconds).result()
+        together = sum(pool.map(rate, [seconds] * cpus))
+    return measured(cpus, speeds(seconds), alone, together)
+
+
+def measured(cpus: int, found: list[Speed], alone: float, together: float) -> Measured:
+    return Measured(cpus, BARS, found, alone, together, together / (cpus * alone))
+
+
+def speeds(seconds: float) -> list[Speed]:
+    """Of this process, `seconds` for each kind of trial."""
+    return [_speed(what, points, execution, seconds) for what, points, execution in _kinds()]
 
 
 def _kinds() -> list[tuple[str, list[Strategy], Execution]]:
@@ -80,7 +89,7 @@ def _speed(what: str, points: list[Strategy], execution: Execution, seconds: flo
     return Speed(what, cost / BARS * 1e9, 1.0 / cost)
 
 
-def _rate(seconds: float) -> float:
+def rate(seconds: float) -> float:
     """Trials a wall second of the first kind; in a process of its own."""
     _, points, execution = _kinds()[0]
     run, done = _Rounds(points, execution), 0

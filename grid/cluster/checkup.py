@@ -18,7 +18,7 @@ from grid.dashboard import check_dashboard
 from grid.errors import BadInput
 from grid.jobs import job_client
 
-MARK = "grid doctor: "
+MARK = "grid: "
 PATIENCE_S = 180.0
 NODE_S = 60.0
 POLL_S = 0.5
@@ -30,19 +30,29 @@ def ask(address: str, data: str | None, results: str | None) -> list[Node]:
 
     Raises BadInput for a cluster that is not there, does not let us in, or cannot run this package.
     """
+    answer = answer_of(address, "grid.cluster.checkup", data or NOT_TRIED, results or NOT_TRIED)
+    return [Node(**node) for node in answer]
+
+
+def answer_of(address: str, module: str, *words: str) -> Any:
+    """What a module says (`say`) that is run as a job on the cluster behind that Dashboard; raises as `ask` does."""
     check_dashboard(address)
-    words = ["python", "-m", "grid.cluster.checkup", data or NOT_TRIED, results or NOT_TRIED]
     try:
-        told = _run(address, f"exec {shlex.join(words)}")
+        told = _run(address, f"exec {shlex.join(['python', '-m', module, *words])}")
     except (ConnectionError, RuntimeError, OSError, ValueError) as error:
         gist = " ".join(str(error).split())[:300]
         raise BadInput(f"{address} did not answer as a Ray cluster does ({gist}).") from error
     return parsed(told, address)
 
 
+def say(answer: Any) -> None:
+    """Write the line that `answer_of` looks for."""
+    sys.stdout.write(f"{MARK}{json.dumps(answer)}\n")
+
+
 def _run(address: str, entrypoint: str) -> str:
     """What a job of that command wrote; nothing of it is left behind."""
-    client, job = job_client(address), f"doctor-{uuid.uuid4().hex[:12]}"
+    client, job = job_client(address), f"check-{uuid.uuid4().hex[:12]}"
     client.submit_job(entrypoint=entrypoint, submission_id=job, metadata={"sent_by": "backtest-grid"})
     until = time.monotonic() + PATIENCE_S
     while not JobStatus(client.get_job_status(job)).is_terminal():
@@ -55,8 +65,8 @@ def _run(address: str, entrypoint: str) -> str:
     return told
 
 
-def parsed(told: str, address: str) -> list[Node]:
-    """The nodes in what the job wrote. Raises BadInput where it wrote none."""
+def parsed(told: str, address: str) -> Any:
+    """The answer in what the job wrote. Raises BadInput where it wrote none."""
     answers = [line.removeprefix(MARK) for line in told.splitlines() if line.startswith(MARK)]
     if not answers:
         last = " ".join(told.split())[-300:]
@@ -64,7 +74,7 @@ def parsed(told: str, address: str) -> list[Node]:
             f"the head of {address} cannot run this check ({last}): `python` on the path of its processes must have "
             "this version of backtest-grid."
         )
-    return [Node(**node) for node in json.loads(answers[-1])]
+    return json.loads(answers[-1])
 
 
 def nodes(data: str | None, results: str | None) -> list[Node]:
@@ -114,7 +124,7 @@ def main(data: str, results: str) -> None:
     """What the job runs: one line for `parsed`."""
     ray.init(address="auto", log_to_driver=False)
     found = nodes(*(None if uri == NOT_TRIED else uri for uri in (data, results)))
-    sys.stdout.write(f"{MARK}{json.dumps([asdict(node) for node in found])}\n")
+    say([asdict(node) for node in found])
 
 
 if __name__ == "__main__":

@@ -153,6 +153,18 @@ def test_a_doctor_sees_every_node(cluster: Cluster, s3: Seaweed, bars: str):
     one_sentence(without_token(cluster, *asked), "asks for a token", "--token-file")
 
 
+def test_a_cluster_is_measured(cluster: Cluster):
+    asked = ("bench", "--address", cluster.url, "--seconds", "0.05")
+    seen = cluster.grid(*asked, "--json")
+    found = seen.json()
+    assert (seen.code, found["cpus"]) == (0, 2)
+    assert found["speeds"][0]["what"] == "sma_cross, long"
+    assert found["efficiency"] == found["rate_together"] / (2 * found["rate_alone"]) > 0
+    refused = without_token(cluster, *asked)
+    assert (refused.code, refused.out) == (2, "")
+    assert "asks for a token" in refused.err
+
+
 def test_a_driver_without_the_right_token_is_told_and_writes_nothing(cluster: Cluster):
     (cluster.folder / "wrong").write_text(secrets.token_hex(32))
     (cluster.folder / "mine.yaml").write_text(yaml.safe_dump(small(cluster.folder / "refused")))

@@ -108,7 +108,7 @@ def test_a_node_looks_at_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_answers_travel_as_one_line_among_others():
     line = f"{MARK}{json.dumps([asdict(HEAD), asdict(WORKER)])}"
     nodes = parsed(f"2026 INFO worker.py: connecting\n{line}\n", "http://h:8265")
-    assert [node.host for node in nodes] == ["h", "w1"]
+    assert [node["host"] for node in nodes] == ["h", "w1"]
     with pytest.raises(BadInput, match=r"cannot run this check \(No module named grid\.cluster\.checkup\)"):
         parsed("No module named grid.cluster.checkup\n", "http://h:8265")
 
