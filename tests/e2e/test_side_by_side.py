@@ -23,7 +23,7 @@ from tests.services.seaweed import SECRET, Seaweed
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.slow]  # two and a half minutes: `make e2e` has it
 
-USERS = ("alice", "bob")
+USERS = ("alice", "benjamin")
 KINDS = {"spot": 2, "on-demand": 1}
 MEASURED_CPU_S = 10.0
 SPACE = {"fast": {"range": [2, 40, 1]}, "slow": {"range": [5, 100, 1]}}
@@ -120,12 +120,12 @@ def kernel_seconds(cluster: Cluster) -> dict[str, float]:
 def test_the_second_gets_its_share_while_the_first_goes_on(cluster: Cluster, sweeps: dict[str, dict[str, Any]]):
     """All CPUs are the first one's, then half, by what is computed on them; and all again when the second is done."""
     send(cluster, "alice")
-    awaited(cluster, "alice has all of it", lambda: workers(cluster) == {"alice": 2, "bob": 0})
-    send(cluster, "bob")
-    awaited(cluster, "each has half", lambda: workers(cluster) == {"alice": 1, "bob": 1})
+    awaited(cluster, "alice has all of it", lambda: workers(cluster) == {"alice": 2, "benjamin": 0})
+    send(cluster, "benjamin")
+    awaited(cluster, "each has half", lambda: workers(cluster) == {"alice": 1, "benjamin": 1})
     folders = {u: SessionFolder(provider_for(sweeps[u]["results"]["store"]), f"session-{u}") for u in USERS}
     assert drivers(cluster) == ["on-demand", "on-demand"]
-    awaited(cluster, "bob has rows", lambda: folders["bob"].read_commit(0) is not None)
+    awaited(cluster, "bob has rows", lambda: folders["benjamin"].read_commit(0) is not None)
     awaited(cluster, "both are told of", lambda: min(kernel_seconds(cluster).values()) > 0)
     before, used = kernel_seconds(cluster), dict.fromkeys(USERS, 0.0)
     until = time.monotonic() + PATIENCE_S
@@ -136,9 +136,9 @@ def test_the_second_gets_its_share_while_the_first_goes_on(cluster: Cluster, swe
     assert min(used.values()) > sum(used.values()) / 3, used
     for user in USERS:
         assert Session.open(f"session-{user}", sweeps[user]["results"]["store"]).status == "running"
-    (cluster.folder / "released-bob").touch()
-    assert followed(cluster, "bob").code == 0
-    awaited(cluster, "alice has all again", lambda: workers(cluster) == {"alice": 2, "bob": 0})
+    (cluster.folder / "released-benjamin").touch()
+    assert followed(cluster, "benjamin").code == 0
+    awaited(cluster, "alice has all again", lambda: workers(cluster) == {"alice": 2, "benjamin": 0})
     (cluster.folder / "released-alice").touch()
     assert followed(cluster, "alice").code == 0
 
