@@ -56,9 +56,13 @@ class Pace:
             return 0.001 * trials
         return max(self._per_bar_s * self._bars[dataset] * trials, 1e-9)
 
+    def left_s(self, numbers_left: int) -> float:
+        """CPU seconds that so many trial numbers of any dataset should take."""
+        mean = sum(self.seconds(d, 1) for d in range(len(self._bars))) / len(self._bars)
+        return mean * max(numbers_left, 0) * self._density
+
     def aim(self, numbers_left: int, workers: int) -> None:
         """Choose the target: between half a second and two, up to a minute in huge sweeps, shorter towards the end."""
-        mean = sum(self.seconds(d, 1) for d in range(len(self._bars))) / len(self._bars)
-        total = mean * max(numbers_left, 0) * self._density
+        total = self.left_s(numbers_left)
         longest = min(max(LONGEST_S, total / UNITS_WANTED), LONGEST_EVER_S)
         self.target_s = max(SHORTEST_AT_THE_END_S, min(longest, total / (2 * workers)))

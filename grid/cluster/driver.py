@@ -16,6 +16,7 @@ from grid.cluster.actors import Done, Worker
 from grid.cluster.bars import BarsOnCluster, Deliveries
 from grid.cluster.collect import WAIT_S, Collector, named, optioned
 from grid.cluster.connect import check_versions, running_versions
+from grid.cluster.growth import Alone, Growth
 from grid.cluster.losses import BARS_LOST, GONE, last_line, with_its_node
 from grid.cluster.names import WORKERS, unit_name
 from grid.cluster.sharing import Share
@@ -34,8 +35,8 @@ log = logging.getLogger(__name__)
 
 RESIZE_EVERY_S = 2.0
 TELL_EVERY_S = 1.0
-PATIENCE_S = 30.0
-"""Without any worker for so long, the log says what that may mean."""
+WORTH_S = 60.0
+"""Work that a CPU must have for an autoscaler to be asked for it: a node takes a minute or more to come."""
 MOST_STILLBORN = 3
 """Workers that die before they say hello, one after the other and none better, before the sweep is called off."""
 DRIVER_CPUS_VARIABLE = "GRID_DRIVER_CPUS"
@@ -49,23 +50,6 @@ class Sent:
     attempt: Attempt
     batch: Any
     bars: Any
-
-
-@dataclass
-class Alone:
-    """Tells that there has been no worker for long: `since` some time, in seconds of a clock."""
-
-    since: float
-    had_any: bool = False
-
-    def told(self, workers: int, now: float) -> str | None:
-        """What to say now that there are so many; nothing while there are some, and again only after as long a time."""
-        if workers:
-            self.since, self.had_any = now, True
-        elif now - self.since > PATIENCE_S:
-            self.since = now
-            return "there is no worker any more" if self.had_any else "no worker has started yet"
-        return None
 
 
 class Driver:
@@ -94,6 +78,7 @@ class Driver:
         self._retries_before = work.folder.provider.retries
         self._share = Share(work.folder.session_id, self._resolved.sweep.cluster.cpus)
         self._resized, self._wanted = 0.0, 0
+        self._growth = Growth()
         self._next_span()
 
     def run(self) -> None:
@@ -116,6 +101,7 @@ class Driver:
             for actor in self._actors.values():
                 ray.kill(actor)
             self._bars.close()
+            self._growth.close()
             self._collector.close()
 
     def _all_done(self) -> bool:
@@ -156,6 +142,7 @@ class Driver:
         self._resized = now
         total = ray.cluster_resources().get("CPU", 0) - self._own_cpus  # type: ignore[no-untyped-call]
         self._wanted = self._share.of(int(total))
+        self._growth.ask(self._worth() - max(int(total), self._wanted))
         for name in self._leaving():
             if not self._dispatcher.holds(name):
                 self._forget(name)
@@ -165,6 +152,13 @@ class Driver:
             worker = optioned(Worker, name=named(self._work, "worker"), namespace=WORKERS)
             self._actors[name] = worker.remote(self._spec, self._keys, self._work.folder.session_id, spoken())
             self._starting[self._actors[name].hello.remote()] = name
+
+    def _worth(self) -> int:
+        """How many CPUs there should be: those that the sweep names, each with some work; 0 where it names none."""
+        most = self._resolved.sweep.cluster.cpus
+        if most is None or self._watch.stopping():
+            return 0
+        return min(most, int(self._work.pace.left_s(self._left) / WORTH_S))
 
     def _leaving(self) -> list[str]:
         """Workers that are given nothing more, as others have a right to their CPUs."""

@@ -40,6 +40,8 @@ class Cluster:
     token: Path
     nodes: tuple[str, ...] = ("--num-cpus=1", "--num-cpus=1")
     """Options of `ray start`, for each node besides the head."""
+    head: tuple[str, ...] = ()
+    """More options of `ray start --head`."""
     gcs: int = field(default_factory=free_port)
     dashboard: int = field(default_factory=free_port)
     processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
@@ -62,7 +64,7 @@ class Cluster:
     def start(self) -> None:
         """The head, then its nodes one after the other: nodes of one machine that start at once are in their way."""
         head = f"--head --port={self.gcs} --num-cpus=0 --dashboard-port={self.dashboard}"
-        self._start(*head.split(), f"--temp-dir={self.folder / 'ray'}")
+        self._start(*head.split(), f"--temp-dir={self.folder / 'ray'}", *self.head)
         for number, options in enumerate(self.nodes, 1):
             self.wait_until_up(number)
             self._start(f"--address=127.0.0.1:{self.gcs}", *options.split())
@@ -129,12 +131,12 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running(*nodes: str) -> Iterator[Cluster]:
-    """A cluster in a folder of its own, with a token of its own; nodes: see `Cluster`, two of one CPU unless said."""
+def running(*nodes: str, kind: type[Cluster] = Cluster) -> Iterator[Cluster]:
+    """A cluster in a folder of its own, with a token of its own; nodes: see `Cluster`, its kind's unless said."""
     with tempfile.TemporaryDirectory(prefix="grid-", ignore_cleanup_errors=True) as name:  # sockets need short paths
         folder = Path(name)
         (folder / "token").write_text(secrets.token_hex(32))
-        there = Cluster(folder, folder / "token", nodes=nodes or Cluster.nodes)
+        there = kind(folder, folder / "token", nodes=nodes or kind.nodes)
         try:
             there.start()
             yield there

@@ -7,7 +7,7 @@ import pytest
 from ray.exceptions import ActorUnavailableError
 
 from grid.aggregate import FLUSH_AFTER_S, Progress, Receipt
-from grid.cluster import bars, collect
+from grid.cluster import bars, collect, growth
 from grid.cluster import driver as driver_module
 from grid.cluster.driver import MOST_STILLBORN, Driver
 from grid.dispatch import Dispatcher
@@ -135,6 +135,44 @@ def test_workers_that_go_with_their_nodes_before_they_begin_do_not() -> None:
     driver = starting()
     for _ in range(10 * MOST_STILLBORN):
         driver._bury("w", died("The actor died because its node has died."))
+
+
+class Group:
+    """A placement group that waits until it is `there`."""
+
+    def __init__(self) -> None:
+        self.there = False
+
+    def wait(self, _: float) -> bool:
+        return self.there
+
+
+def test_so_many_cpus_are_asked_for_and_no_longer_than_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Group] = []
+    removed: list[Group] = []
+
+    def make(bundles: list[dict[str, int]]) -> Group:
+        assert bundles == [{"CPU": 1}]
+        made.append(Group())
+        return made[-1]
+
+    monkeypatch.setattr(growth, "placement_group", make)
+    monkeypatch.setattr(growth, "remove_placement_group", removed.append)
+    asking = growth.Growth()
+    asking.ask(-2)
+    assert made == []
+    for _ in range(2):
+        asking.ask(3)
+        assert (len(made), removed) == (3, [])
+    made[1].there = True
+    asking.ask(2)
+    assert (len(made), removed) == (3, [made[1]]), "its CPU is there for a worker now"
+    asking.ask(1)
+    assert removed == [made[1], made[2]]
+    asking.ask(10 * growth.MOST)
+    assert len(made) - len(removed) == growth.MOST
+    asking.close()
+    assert len(made) == len(removed)
 
 
 class Aggregating:

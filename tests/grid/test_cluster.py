@@ -10,7 +10,7 @@ from ray.core.generated import common_pb2
 from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError, RpcError
 
 from grid.cluster import connect
-from grid.cluster.driver import PATIENCE_S, Alone
+from grid.cluster.growth import PATIENCE_S, Alone
 from grid.cluster.losses import resumable, with_its_node
 from grid.cluster.names import MOST_NAMES, bars_name, unit_name
 from grid.errors import BadInput, Unavailable
