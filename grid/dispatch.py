@@ -168,9 +168,12 @@ class Dispatcher:
         return sum(len(queue) for queue in self._queues.values())
 
     def states(self) -> dict[str, int]:
-        """How many units are running, queued behind one that runs, and waiting to be tried again."""
+        """How many units are running, queued behind one that runs, and waiting to be tried again; unsent is 1 while
+        there are more, which are cut when they are sent.
+        """
         busy = sum(1 for queue in self._queues.values() if queue)
-        return {"running": busy, "queued": self.in_flight() - busy, "again": len(self._again)}
+        unsent = int(not self._exhausted)
+        return {"running": busy, "queued": self.in_flight() - busy, "again": len(self._again), "unsent": unsent}
 
     def datasets_needed(self) -> set[int]:
         """Datasets of the units that are out or waiting to be tried again."""

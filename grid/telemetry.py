@@ -33,7 +33,10 @@ class Metric:
 TABLE = (
     Metric("grid_trials_total", "counter", "Trials committed, by state: ok or failed.", ("strategy", "state")),
     Metric(
-        "grid_units", "gauge", "Units now, by state: running, queued (at a worker), again, uncommitted.", ("state",)
+        "grid_units",
+        "gauge",
+        "Units now, by state: running, queued (at a worker), again, unsent (1 for all), uncommitted.",
+        ("state",),
     ),
     Metric("grid_units_finished_total", "counter", "Units that ended, by state: done or given_up.", ("state",)),
     Metric(
@@ -46,7 +49,9 @@ TABLE = (
     Metric("grid_cpu_seconds_total", "counter", "Seconds times CPUs that the sweep held."),
     Metric("grid_cpus", "gauge", "CPUs that the sweep holds."),
     Metric("grid_efficiency_ratio", "gauge", "Kernel seconds over CPU seconds held, since the driver started."),
-    Metric("grid_queue_depth", "gauge", "Units sent or waiting to be tried again, finished ones excluded."),
+    Metric(
+        "grid_queue_depth", "gauge", "Units sent or waiting to be tried again, and 1 more while some were never sent."
+    ),
     Metric(
         "grid_read_bytes_total",
         "counter",

@@ -394,3 +394,16 @@ def test_what_waits_behind_a_superseded_copy_is_sent_elsewhere() -> None:
     given.ended("b")
     assert given.next_for("c", 11.0).unit == behind.unit
     assert given.given_up == []
+
+
+def test_work_that_no_worker_takes_is_told_of():
+    dispatcher = dispatcher_of([WorkUnit(0, 0, 1), WorkUnit(0, 1, 2)])
+    assert sum(dispatcher.states().values()) == 1, "a sweep without a CPU waits for one"
+    dispatcher.add_worker("w")
+    attempts = [dispatcher.next_for("w", 0.0) for _ in range(DEPTH)]
+    assert dispatcher.states() == {"running": 1, "queued": 1, "again": 0, "unsent": 1}
+    for attempt in attempts:
+        assert attempt is not None
+        dispatcher.finished(attempt, 1.0, 1.0)
+    assert dispatcher.empty()
+    assert not any(dispatcher.states().values())
