@@ -5,6 +5,7 @@ class: the serial executor calls it, and the Ray executor makes an actor of it.
 """
 
 import math
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -55,8 +56,9 @@ class Ledger(Tally):
         """See `Tally.apply`."""
         super().apply(record)
         for part in record.parts:
-            counts = {name: part.summary[name] for name in ("ok", "failed")}
-            self.parts.append(replace(part, summary=counts))
+            kept = {name: part.summary[name] for name in ("ok", "failed")}
+            machine = sys.intern(part.summary.get("machine", ""))  # one text for all of a log's many parts
+            self.parts.append(replace(part, summary={**kept, "machine": machine}))
 
 
 def read_ledger(folder: SessionFolder, keep: int) -> Ledger:
@@ -177,4 +179,5 @@ class Aggregator:
         return fresh
 
     def _store(self, ranges: Ranges, batch: ResultBatch) -> Part:
-        return self._folder.write_part(batch.parquet, batch.rows, ranges.to_list(), batch.summary.to_json())
+        summary = {**batch.summary.to_json(), "machine": batch.machine}
+        return self._folder.write_part(batch.parquet, batch.rows, ranges.to_list(), summary)

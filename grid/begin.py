@@ -17,6 +17,7 @@ from grid.methods import searched_with
 from grid.rehearse import Rehearsal, rehearse
 from grid.resolve import ENGINE_VERSION, ResolvedSweep, processor, session_fingerprint, versions
 from grid.session import Session
+from grid.sources import CONDITIONS, marks
 from grid.windows import nanoseconds
 from storage.providers import provider_for
 from storage.sessions import SessionFolder, SessionStore
@@ -57,6 +58,7 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None 
         "start_date": str(sweep.data.start),
         "end_date": _last_day(resolved),
         "created_at": now.isoformat(timespec="seconds"),
+        CONDITIONS: marks(resolved, rehearsal.datasets),
     }
     count = resolved.plan.count()
     folder = SessionStore(provider_for(sweep.results.store)).announce(session_id, entry, again=True)

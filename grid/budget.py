@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from grid.errors import Refused
@@ -20,16 +21,18 @@ def cpus_here() -> int:
 
 @dataclass(frozen=True)
 class Estimate:
-    """trials with their standard error (0 where exact); `rounds` in which points are asked for, 1 where results decide
-    nothing; `bytes_read` from the store, once per node; CPU and wall seconds from the rehearsal (without start-up and
-    asking); `cost` by `cluster.price_per_cpu_hour`, None without a price. `years` of history that the sweep sees, and
-    the `least_years` below which so many trials without skill are expected to show an annual Sharpe ratio of 1 (minimum
-    backtest length).
+    """trials with their standard error (0 where exact); `reused`: rows that are there already, by the session that ran
+    them (where a method asks for points: of the whole space); `rounds` in which points are asked for, 1 where results
+    decide nothing; `bytes_read` from the store, once per node; CPU and wall seconds from the rehearsal (without
+    start-up and asking); `cost` by `cluster.price_per_cpu_hour`, None without a price. `years` of history that the
+    sweep sees, and the `least_years` below which so many trials without skill are expected to show an annual Sharpe
+    ratio of 1 (minimum backtest length).
     """
 
     trials: int
     exact: bool
     error: float
+    reused: Mapping[str, int]
     datasets: int
     units: int
     rounds: int
@@ -78,10 +81,15 @@ def _told_apart(values: list[float], decimals: int) -> bool:
     return len({round(value, decimals) for value in values}) == len(set(values))
 
 
-def estimate(resolved: ResolvedSweep, rehearsal: Rehearsal) -> Estimate:
-    """What the sweep will take, from its count and the speed of its first trials."""
+def estimate(resolved: ResolvedSweep, rehearsal: Rehearsal, reused: Mapping[str, int] | None = None) -> Estimate:
+    """What the sweep will take, from its count and the speed of its first trials. reused: as `Estimate` has it.
+
+    Rows that are reused take no time, but where it is open which of them a method will ask for.
+    """
     count, cluster, data = resolved.plan.count(), resolved.sweep.cluster, resolved.sweep.data
-    numbers, trials = len(resolved.points), count.trials / len(resolved.datasets)
+    reused = dict(reused or {})
+    there = 0 if isinstance(resolved.points, Asked) else sum(reused.values())
+    numbers, trials = len(resolved.points), max(count.trials - there, 0) / len(resolved.datasets)
     cpu = sum(d["seconds_per_trial"] for d in rehearsal.datasets) * trials
     cpus = cluster.cpus or cpus_here()
     unit_s = min(max(LONGEST_S, cpu / UNITS_WANTED), LONGEST_EVER_S)
@@ -96,6 +104,7 @@ def estimate(resolved: ResolvedSweep, rehearsal: Rehearsal) -> Estimate:
         trials=count.trials,
         exact=count.exact,
         error=count.error,
+        reused=reused,
         datasets=len(resolved.datasets),
         units=units,
         rounds=rounds,

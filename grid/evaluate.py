@@ -12,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from grid.conditions import machine_kind
 from grid.engine import METRICS, Engine
 from grid.plan import WorkUnit
 from grid.resolve import LoadedBars, ResolvedSweep
 from grid.results import BLOCK_COLUMNS, FAILED, OK, ResultBatch, batch_of, result_schema
+from grid.reuse import Known
 from grid.search import space_of
 from strategies import Strategy
 
@@ -34,30 +36,35 @@ class Evaluator:
         self._keep = max(sweep.results.keep_best, 1)
         self._engine: tuple[int, Engine] | None = None
 
-    def evaluate(self, unit: WorkUnit, loaded: LoadedBars) -> ResultBatch:
-        """Backtest every trial of the unit. A strategy that raises is a failed row, not an error here."""
-        table = self.rows(unit, loaded)
+    def evaluate(self, unit: WorkUnit, loaded: LoadedBars, known: Known | None = None) -> ResultBatch:
+        """Backtest every trial of the unit. A strategy that raises is a failed row, not an error here.
+
+        known: trials of it that are taken over and not run again, if rows of this machine are equal to them.
+        """
+        table = self.rows(unit, loaded, known)
         return batch_of(table, (unit.start, unit.stop), self.resolved.sweep.objective, self._keep)
 
-    def rows(self, unit: WorkUnit, loaded: LoadedBars) -> pa.Table:
+    def rows(self, unit: WorkUnit, loaded: LoadedBars, known: Known | None = None) -> pa.Table:
         """The result rows of a unit, in the order of trial numbers; points that break a constraint have none."""
-        return self.rows_of(unit.dataset, self._trials(unit), loaded)
+        if known is not None and known.machine != machine_kind():
+            known = None
+        return self.rows_of(unit.dataset, self.resolved.plan.points_of(unit), loaded, known)
 
-    def rows_of(self, dataset: int, points: NDArray[np.int64], loaded: LoadedBars) -> pa.Table:
-        """The result rows of these points on a dataset; int64[k], none of them a hole."""
+    def rows_of(
+        self, dataset: int, points: NDArray[np.int64], loaded: LoadedBars, known: Known | None = None
+    ) -> pa.Table:
+        """The result rows of these points on a dataset; int64[k], none of them a hole.
+
+        known: some of them that are taken over; the points are ascending then.
+        """
         columns = self.resolved.points.columns(points)
         rows = _Rows(len(points), self.resolved.sweep.validation.blocks)
-        engine = self._engine_of(dataset, loaded)
-        trials = list(zip(*(column.tolist() for column in columns.values()), strict=True))
-        for i in in_tiles(trials, loaded.bars.rows_kept):
-            self._one(engine, dict(zip(columns, trials[i], strict=True)), rows, i)
+        left = np.arange(len(points)) if known is None else rows.take_over(points, known)
+        trials = list(zip(*(column[left].tolist() for column in columns.values()), strict=True))
+        for at in in_tiles(trials, loaded.bars.rows_kept):
+            parameters = dict(zip(columns, trials[at], strict=True))
+            self._one(self._engine_of(dataset, loaded), parameters, rows, int(left[at]))
         return self._table(rows, dataset, points)
-
-    def _trials(self, unit: WorkUnit) -> NDArray[np.int64]:
-        """The points of a unit's trial numbers, holes left out."""
-        first = unit.dataset * len(self.resolved.points)
-        numbers = np.arange(unit.start - first, unit.stop - first, dtype=np.int64)
-        return numbers[self.resolved.points.valid(numbers)]
 
     def _table(self, rows: "_Rows", dataset: int, points: NDArray[np.int64]) -> pa.Table:
         key, first = self.resolved.datasets[dataset], dataset * len(self.resolved.points)
@@ -66,7 +73,7 @@ class Evaluator:
 
     def failed_rows(self, unit: WorkUnit, error: str) -> pa.Table:
         """Rows that say why the trials of a unit have no result (they killed their worker, ran out of time, ...)."""
-        points = self._trials(unit)
+        points = self.resolved.plan.points_of(unit)
         rows = _Rows(len(points), self.resolved.sweep.validation.blocks)
         for i in range(len(points)):
             rows.fail(i, error)
@@ -112,10 +119,19 @@ class _Rows:
     metrics: NDArray[np.float64] = field(init=False)
     blocks: NDArray[np.float64] = field(init=False)
     errors: dict[int, str] = field(default_factory=dict)
+    ran_by: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.metrics = np.empty((self.n, len(METRICS)))
         self.blocks = np.empty((self.n, 3, self.block_count))
+
+    def take_over(self, points: NDArray[np.int64], known: Known) -> NDArray[np.int64]:
+        """Put in what is known of the points; returns the places of the others."""
+        at = np.searchsorted(points, known.points)
+        self.metrics[at] = known.values[:, : len(METRICS)]
+        self.blocks[at] = known.values[:, len(METRICS) :].reshape(len(at), 3, self.block_count)
+        self.ran_by = dict(zip(at.tolist(), known.ran_by, strict=True))
+        return np.setdiff1d(np.arange(self.n), at)
 
     def fail(self, i: int, error: str) -> None:
         self.metrics[i] = np.nan
@@ -134,6 +150,7 @@ class _Rows:
         for b, name in enumerate(BLOCK_COLUMNS):
             flat = pa.array(np.ascontiguousarray(self.blocks[:, b]).ravel())
             arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=schema.field(name).type))
+        arrays.append(pa.array([self.ran_by.get(i) for i in range(self.n)], pa.string()))
         return pa.Table.from_arrays(arrays, schema=schema)
 
 

@@ -71,6 +71,12 @@ class Plan:
         if isinstance(self.points, Asked) and asked is not None:
             self.points.learn(unit.start - unit.dataset * len(self.points), asked)
 
+    def points_of(self, unit: WorkUnit) -> Indices:
+        """The points of a unit's trial numbers, holes left out."""
+        first = unit.dataset * len(self.points)
+        numbers = np.arange(unit.start - first, unit.stop - first, dtype=np.int64)
+        return numbers[self.points.valid(numbers)]
+
     def dataset_trials(self, dataset: int) -> tuple[int, int]:
         """The trial numbers [start, stop) of one dataset."""
         return self.span_trials(dataset, (0, len(self.points)))

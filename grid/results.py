@@ -1,14 +1,17 @@
 """Result rows: their columns, and the batches that carry them from a worker to the aggregator."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from grid.conditions import machine_kind
 from grid.dimensions import Axis
 from grid.engine.metrics import METRICS
 from grid.expressions import compile_constraint
@@ -18,6 +21,8 @@ from grid.spec import Objective
 
 OK, FAILED = "ok", "failed"
 BLOCK_COLUMNS = ("block_return_sum", "block_return_sumsq", "block_trades")
+REUSED_FROM = "reused_from"
+"""The column that names the session which ran the trial; null for one that this session ran itself."""
 SMALL_ROWS = 4096
 """Batches below this are joined with their neighbours into one part."""
 
@@ -26,7 +31,8 @@ SMALL_ROWS = 4096
 class ResultBatch:
     """The answer to trial numbers [start, stop): Parquet bytes of the rows, and a summary of them.
 
-    It may arrive twice, or overlap another one where units were cut differently.
+    machine: `machine_kind` of the process that made the rows; empty where there were several kinds. A batch may arrive
+    twice, or overlap another one where units were cut differently.
     """
 
     start: int
@@ -34,37 +40,52 @@ class ResultBatch:
     rows: int
     parquet: bytes
     summary: "Summary"
+    machine: str = ""
+
+    @property
+    def ran(self) -> int:
+        """How many of the rows are of trials that were run, and not taken over."""
+        return self.rows - sum(count for _, count in self.summary.reused)
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What is kept in memory of rows: counts, and the best (score, trial_id), best first."""
+    """What is kept in memory of rows: counts, and the best (score, trial_id), best first.
+
+    reused: how many were taken over, by the session that ran them.
+    """
 
     ok: int = 0
     failed: int = 0
     best: tuple[tuple[float, int], ...] = ()
+    reused: tuple[tuple[str, int], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"ok": self.ok, "failed": self.failed, "best": [list(pair) for pair in self.best]}
+        best = [list(pair) for pair in self.best]
+        return {"ok": self.ok, "failed": self.failed, "best": best, "reused": dict(self.reused)}
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> "Summary":
-        return Summary(content["ok"], content["failed"], tuple((s, int(t)) for s, t in content["best"]))
+        best = tuple((s, int(t)) for s, t in content["best"])
+        reused = tuple(sorted(content.get("reused", {}).items()))
+        return Summary(content["ok"], content["failed"], best, reused)
 
     def merged(self, other: "Summary", keep: int) -> "Summary":
         """Both together, the best `keep` kept; ties go to the lower trial number."""
         best = sorted({*self.best, *other.best}, key=lambda pair: (-pair[0], pair[1]))[:keep]
-        return Summary(self.ok + other.ok, self.failed + other.failed, tuple(best))
+        reused = Counter(dict(self.reused)) + Counter(dict(other.reused))
+        return Summary(self.ok + other.ok, self.failed + other.failed, tuple(best), tuple(sorted(reused.items())))
 
 
 def result_schema(space: SearchSpace, blocks: int) -> pa.Schema:
-    """trial_id, symbol, timeframe, a column a parameter, the metrics, status, error, and the block moments."""
+    """trial_id, symbol, timeframe, a column a parameter, the metrics, status, error, the block moments, reused_from."""
     fields: dict[str, Any] = {"trial_id": pa.int64(), "symbol": pa.string(), "timeframe": pa.string()}
     fields |= {name: _arrow_type(axis) for name, axis in space.axes.items()}
     fields |= dict.fromkeys(METRICS, pa.float64())
     fields |= {"status": pa.string(), "error": pa.string()}
     element = pa.field("element", pa.float64())  # Parquet's name for it, so that a table read back is the same
     fields |= dict.fromkeys(BLOCK_COLUMNS, pa.list_(element, blocks))
+    fields |= {REUSED_FROM: pa.string()}
     return pa.schema(fields)
 
 
@@ -79,7 +100,7 @@ def _arrow_type(axis: Axis) -> Any:
 def encode(table: pa.Table) -> bytes:
     """Parquet bytes; the same rows give the same bytes."""
     sink = pa.BufferOutputStream()
-    text: Any = ["symbol", "timeframe", "status", "error"]  # the stubs know a bool only
+    text: Any = ["symbol", "timeframe", "status", "error", REUSED_FROM]  # the stubs know a bool only
     pq.write_table(
         table, sink, compression="zstd", compression_level=1, use_dictionary=text, write_statistics=["trial_id"]
     )
@@ -87,12 +108,15 @@ def encode(table: pa.Table) -> bytes:
 
 
 def decode(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows, or some of their columns.
+    """The rows, or some of their columns; those written before there was a column `reused_from` get it.
 
     Read on this thread alone: the threads behind `pq.read_table` may let go of `data` last, and abort a Python that is
     just ending.
     """
-    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(columns, use_threads=False)
+    table = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(columns, use_threads=False)
+    if REUSED_FROM in table.column_names or (columns is not None and REUSED_FROM not in columns):
+        return table
+    return table.append_column(REUSED_FROM, pa.nulls(table.num_rows, pa.string()))
 
 
 def summarise(table: pa.Table, objective: Objective, keep: int) -> Summary:
@@ -103,7 +127,12 @@ def summarise(table: pa.Table, objective: Objective, keep: int) -> Summary:
     candidates = np.flatnonzero(ok & np.isfinite(scores))
     order = candidates[np.lexsort((ids[candidates], -scores[candidates]))][:keep]
     best = tuple((float(scores[i]), int(ids[i])) for i in order)
-    return Summary(int(ok.sum()), int(len(ok) - ok.sum()), best)
+    return Summary(int(ok.sum()), int(len(ok) - ok.sum()), best, _reused(table))
+
+
+def _reused(table: pa.Table) -> tuple[tuple[str, int], ...]:
+    counts = pc.value_counts(table[REUSED_FROM].drop_null()).to_pylist()
+    return tuple(sorted((found["values"], found["counts"]) for found in counts))
 
 
 def signed_scores(table: pa.Table, objective: Objective) -> NDArray[np.float64]:
@@ -127,9 +156,12 @@ def _signed(table: pa.Table, objective: Objective, metric: str, descending: bool
     return scores
 
 
-def batch_of(table: pa.Table, span: tuple[int, int], objective: Objective, keep: int) -> ResultBatch:
-    """Encode rows as the answer to the trial numbers [span[0], span[1])."""
-    return ResultBatch(*span, table.num_rows, encode(table), summarise(table, objective, keep))
+def batch_of(
+    table: pa.Table, span: tuple[int, int], objective: Objective, keep: int, machine: str | None = None
+) -> ResultBatch:
+    """Encode rows as the answer to the trial numbers [span[0], span[1]). machine: that made them, by default this."""
+    made_on = machine_kind() if machine is None else machine
+    return ResultBatch(*span, table.num_rows, encode(table), summarise(table, objective, keep), made_on)
 
 
 def without(batch: ResultBatch, done: Ranges, objective: Objective, keep: int) -> list[ResultBatch]:
@@ -142,7 +174,7 @@ def without(batch: ResultBatch, done: Ranges, objective: Objective, keep: int) -
     table = decode(batch.parquet)
     ids = table["trial_id"].to_numpy()
     parts = [(span, table.filter(pa.array((ids >= span[0]) & (ids < span[1])))) for span in left]
-    return [batch_of(rows, span, objective, keep) for span, rows in parts]
+    return [batch_of(rows, span, objective, keep, batch.machine) for span, rows in parts]
 
 
 def join_small(batches: Sequence[ResultBatch], keep: int) -> list[tuple[Ranges, ResultBatch]]:
@@ -157,6 +189,8 @@ def join_small(batches: Sequence[ResultBatch], keep: int) -> list[tuple[Ranges, 
         summary = Summary()
         for b in small:
             summary = summary.merged(b.summary, keep)
-        joined = ResultBatch(small[0].start, small[-1].stop, table.num_rows, encode(table), summary)
+        machines = {b.machine for b in small}
+        machine = machines.pop() if len(machines) == 1 else ""
+        joined = ResultBatch(small[0].start, small[-1].stop, table.num_rows, encode(table), summary, machine)
         parts.append((Ranges([(b.start, b.stop) for b in small]), joined))
     return parts

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from grid.methods import method_of
 from grid.methods.base import Lattice, Told
-from grid.plan import Span
+from grid.plan import Plan, Span
 from grid.resolve import ResolvedSweep
 from grid.search import Asked
 from grid.searchspec import SearchSpec
@@ -60,11 +60,30 @@ def spans(session: Session, resolved: ResolvedSweep) -> Iterator[Span]:
         if not resolved.plan.missing(span, done):
             continue
         began = time.monotonic()
-        scores = across(session.goals(0, span[0]), resolved.sweep.objective.across)
-        points.learn(span[0], next_round(resolved.sweep.search, points, scores))
+        points.learn(span[0], _asked(session, points, span[0]))
         took = time.monotonic() - began
         log.info("round %d of %d: points [%d, %d) asked for in %.3f s", number + 1, len(points.spans), *span, took)
         yield span
+
+
+def asked_again(session: Session) -> Iterator[tuple[Span, bool]]:
+    """The rounds of a session that are committed in full, in order, each asked for once more: its span, and whether its
+    points are those that were tried. Raises BadInput where a package that the method needs is missing.
+    """
+    points = session.points
+    if not isinstance(points, Asked):
+        return
+    plan = Plan(session.datasets, points)
+    for span in points.spans:
+        if plan.missing(span, session.ledger.done):
+            return
+        yield span, np.array_equal(_asked(session, points, span[0]), points.numbers(*span))
+
+
+def _asked(session: Session, points: Asked, first: int) -> Indices:
+    """The round that begins with the point `first`, by the scores that are committed of those before."""
+    scores = across(session.goals(0, first), session.sweep.objective.across)
+    return next_round(session.sweep.search, points, scores)
 
 
 def ask_first(resolved: ResolvedSweep) -> None:

@@ -193,6 +193,10 @@ class Asked:
         """Always exact: how many will have been asked for at the end."""
         return TrialCount(True, len(self))
 
+    def spots(self, indices: Indices) -> Indices:
+        """The numbers in the space of the points at `indices`; -1 for one that is not known."""
+        return self._numbers[indices]
+
     def numbers(self, first: int, stop: int) -> Indices:
         """The numbers in the space of the points [first, stop); -1 for one that is not known."""
         return self._numbers[first:stop].copy()

@@ -59,6 +59,10 @@ class Points(Protocol):
         """One array per parameter with its values at `indices` (shape (n,), each in [0, len))."""
         ...
 
+    def spots(self, indices: Indices) -> Indices:
+        """The numbers in the space of the points at `indices`."""
+        ...
+
     def valid(self, indices: Indices) -> NDArray[np.bool_]:
         """True where the point passes every constraint."""
         ...
@@ -119,6 +123,10 @@ class SearchSpace:
     def columns(self, indices: Indices) -> dict[str, NDArray[Any]]:
         """The points at `indices`, one array per parameter; equal to `self[i]` value by value."""
         return {name: self.axes[name].take(at) for name, at in self._positions(indices, self.names).items()}
+
+    def spots(self, indices: Indices) -> Indices:
+        """The numbers in the space, which are `indices` themselves."""
+        return indices
 
     def numbers(self, columns: Mapping[str, Sequence[Any]]) -> Indices:
         """The numbers of points given as columns of values, as `columns` gives them; -1 for what is no point."""

@@ -33,7 +33,7 @@ from storage.environment import default_data_store
 from storage.errors import StorageError
 from storage.timeframes import CALENDARS, TIMEFRAMES, folder_of
 
-ROW_COLUMNS = ("trial_id", "symbol", "timeframe", "status", "error", *METRICS)
+ROW_COLUMNS = ("trial_id", "symbol", "timeframe", "status", "error", "reused_from", *METRICS)
 """Columns a result row has besides its parameters, which may not have one of these names."""
 
 
@@ -267,10 +267,11 @@ class Validation(Model):
 
 
 class ResultsSpec(Model):
-    """Where results go and how many trials keep their trades and curves."""
+    """Where results go, how many trials keep their trades and curves, and whether earlier rows are taken over."""
 
     store: str = Field(default="results", min_length=1, description="the folder or URI that sessions are written to")
     keep_best: int = Field(default=20, ge=0, description="how many of the best trials keep trades, curve and signals")
+    reuse: bool = Field(default=True, description="take over rows of trials that were run before (docs/search.md)")
 
 
 class ClusterSpec(Model):

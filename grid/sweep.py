@@ -22,6 +22,7 @@ from grid.pace import Pace
 from grid.plan import WorkUnit
 from grid.rehearse import rehearse
 from grid.resolve import LoadedBars, ResolvedSweep, resolve
+from grid.reuse import Known, Shelf, gather
 from grid.rounds import spans
 from grid.search import Asked
 from grid.session import Session
@@ -41,19 +42,21 @@ RAY_START_S = 8.0
 class Watch:
     """What an executor tells while it works, and asks: `progress` after each step, `stopping` before the next.
 
-    limits: at which it stops by itself; they count from the first unit of this execution.
+    limits: at which it stops by itself; they count from the first unit of this execution. reusing: told before the
+    first unit which rows of earlier sessions are there, if there are any.
     """
 
     progress: Callable[[Progress], None] = lambda _: None
     stopping: Callable[[], bool] = lambda: False
     telemetry: Telemetry = field(default_factory=Telemetry)
     limits: Limits = field(default_factory=Limits)
+    reusing: Callable[[Shelf], None] = lambda _: None
 
 
 @dataclass(frozen=True)
 class Work:
-    """What an executor is given: the resolved sweep, the session to go on with, how to cut units, and whom to tell
-    what it holds (`account`) and what happens (`observer`).
+    """What an executor is given: the resolved sweep, the session to go on with, how to cut units, whom to tell what it
+    holds (`account`) and what happens (`observer`), and the rows of earlier sessions (`shelf`).
     """
 
     resolved: ResolvedSweep
@@ -61,6 +64,7 @@ class Work:
     pace: Pace
     account: Account
     observer: Observer
+    shelf: Shelf = field(default_factory=Shelf)
 
     @property
     def folder(self) -> SessionFolder:
@@ -69,6 +73,11 @@ class Work:
     def fingerprint(self, dataset: int) -> str:
         """Of the bars that the session was begun with."""
         return str(self.session.metadata["datasets"][dataset]["fingerprint"])
+
+    def known(self, unit: WorkUnit) -> Known | None:
+        """The trials of a unit that need not be run."""
+        plan = self.resolved.plan
+        return self.shelf.known(unit.dataset, plan.points, plan.points_of(unit)) if len(self.shelf) else None
 
     def aggregator(self) -> Aggregator:
         """One in this process; it goes on with the ledger that the session has read."""
@@ -131,8 +140,13 @@ def carry_on(session: Session, resolved: ResolvedSweep, executor: str, watch: Wa
     )
     account = Account(watch.limits, resolved.sweep.cluster.price_per_cpu_hour)
     observer = Observer(watch.telemetry, resolved.sweep.strategy, account, session.ledger.progress())
-    work = Work(resolved, session, pace, account, observer)
-    executor = choose(executor, session, resolved)
+    left = resolved.plan.total - session.ledger.done.total()
+    shelf = gather(resolved, facts, session.id) if left else Shelf()
+    if len(shelf):
+        log.info("session %s: %d trials of %s are there to be reused", session.id, len(shelf), ", ".join(shelf.counts))
+        watch.reusing(shelf)
+    work = Work(resolved, session, pace, account, observer, shelf)
+    executor = choose(executor, session, resolved, len(shelf))
     asked = watch.stopping
     watch = replace(watch, stopping=lambda: asked() or account.over() is not None)
     with logs.kept(session.folder) as kept, Heartbeat(session.folder, observer.beat, [kept.store]).beating():
@@ -176,8 +190,8 @@ def run_serial(work: Work, watch: Watch) -> None:
                 tell.read(loaded[1].read)
             tell.attempts({"first": number})
             began, cpu_began = time.perf_counter(), time.thread_time()
-            batch = evaluator.evaluate(unit, loaded[1])
-            work.pace.learn(unit.dataset, batch.rows, time.perf_counter() - began)
+            batch = evaluator.evaluate(unit, loaded[1], work.known(unit))
+            work.pace.learn(unit.dataset, batch.ran, time.perf_counter() - began)
             tell.worked(time.thread_time() - cpu_began)
             _took_in(aggregator.fold(batch), work, watch)
     finally:
@@ -205,8 +219,8 @@ def check_executor(executor: str) -> None:
         raise BadInput(f"there is no executor {executor!r}{nearest(executor, EXECUTORS)}; it is auto, serial or ray.")
 
 
-def choose(executor: str, session: Session, resolved: ResolvedSweep) -> str:
-    """serial or ray: what was asked for, or by `auto` what is done sooner.
+def choose(executor: str, session: Session, resolved: ResolvedSweep, known: int = 0) -> str:
+    """serial or ray: what was asked for, or by `auto` what is done sooner; `known` trials need not be run.
 
     Where a trial may kill its process or never end it is Ray, whose workers can be done without: the rehearsal met
     one, or the last driver of the session did not end by itself. Asked before this driver gives signs of life.
@@ -218,7 +232,7 @@ def choose(executor: str, session: Session, resolved: ResolvedSweep) -> str:
         return "ray"
     left = resolved.plan.total - session.ledger.done.total()
     cpus = resolved.sweep.cluster.cpus or cpus_here()
-    trials = left * metadata["trials"]["count"] / max(metadata["trials"]["numbers"], 1)
+    trials = max(left * metadata["trials"]["count"] / max(metadata["trials"]["numbers"], 1) - known, 0)
     seconds = trials * sum(d["seconds_per_trial"] for d in metadata["datasets"]) / len(metadata["datasets"])
     return sooner(seconds, cpus)
 

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from grid.documents import plain
 from grid.errors import BadInput, Refused
 from grid.evaluate import Evaluator
+from grid.methods import searched_with
 from grid.ranges import Ranges
 from grid.resolve import processor, session_fingerprint, versions
-from grid.results import OK, Summary, decode, encode, result_schema, summarise
+from grid.results import OK, REUSED_FROM, Summary, decode, encode, result_schema, summarise
+from grid.rounds import asked_again
 from grid.search import Asked, points_of, space_of
 from grid.session import Session
 from grid.space import Points
@@ -38,7 +40,11 @@ class Damage:
 
 @dataclass
 class Audit:
-    """What was looked at, what is wrong, and in `unchecked` what could not be looked at here, and why."""
+    """What was looked at, what is wrong, and in `unchecked` what could not be looked at here, and why.
+
+    reused: how many of the trials that were recomputed another session had run. rounds: how many rounds of a method
+    were asked for again.
+    """
 
     session_id: str
     seed: int
@@ -46,6 +52,8 @@ class Audit:
     parts: int = 0
     rows: int = 0
     recomputed: int = 0
+    reused: int = 0
+    rounds: int = 0
     damage: list[Damage] = field(default_factory=list)
     unchecked: list[str] = field(default_factory=list)
 
@@ -61,6 +69,7 @@ def audit(folder: SessionFolder, sample: int, seed: int) -> Audit:
         auditor.parts()
         auditor.documents()
         auditor.recompute()
+        auditor.rounds()
     else:
         for part in auditor.all_parts():
             auditor.content(part)
@@ -224,6 +233,24 @@ class _Auditor:
                     point = row["trial_id"].to_numpy() - dataset * len(self.session.points)
                     self._compare(row, evaluator.rows_of(dataset, point, loaded))
 
+    def rounds(self) -> None:
+        """The rounds of a method, asked for again by what is committed: their points must be those that were tried."""
+        search, drawn_with = self.session.sweep.search, self.session.metadata.get("searched_with", {})
+        if search.method in ("grid", "random") or self.found.damage:
+            return  # there is none, or they follow from what is damaged
+        try:
+            if drawn_with != searched_with(search.method):
+                raise BadInput(f"the session was drawn with {_named(drawn_with)}")
+        except BadInput as error:
+            self.found.unchecked.append(f"no round was asked for again: {str(error).rstrip('.')}")
+            return
+        for (first, stop), same in asked_again(self.session):
+            self.found.rounds += 1
+            if not same:
+                self._tell(
+                    f"points [{first}, {stop})", "are not those that the search asks for after the rounds before"
+                )
+
     def _not_comparable(self) -> str | None:
         """Why rows may differ in their last digit here, or cannot be computed at all."""
         facts = self.session.metadata
@@ -237,7 +264,9 @@ class _Auditor:
 
     def _compare(self, row: pa.Table, again: pa.Table) -> None:
         self.found.recomputed += 1
-        differ = [name for name in row.column_names if encode(row.select([name])) != encode(again.select([name]))]
+        self.found.reused += row[REUSED_FROM].is_valid()[0].as_py()
+        names = [name for name in row.column_names if name != REUSED_FROM]
+        differ = [name for name in names if encode(row.select([name])) != encode(again.select([name]))]
         if differ:
             self._tell(f"trial {row['trial_id'][0].as_py()}", f"comes out otherwise in {', '.join(differ)}")
 
@@ -247,6 +276,10 @@ class _Auditor:
 
 def _record(n: int) -> str:
     return f"commits/{n:010d}.json"
+
+
+def _named(packages: dict[str, str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in packages.items()) or "no package"
 
 
 def _by_dataset(picked: list[pa.Table], points: int) -> dict[int, list[pa.Table]]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from storage.errors import BadData, NotFound, StorageError
+from storage.index import decoded_index, encoded_index
 from storage.providers import StorageProvider, store_option
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -24,9 +25,10 @@ LOG = "driver.log"
 LATEST = "latest"
 INCOMPLETE = "incomplete"
 DAMAGED = "damaged"
-_INDEX_SEAL = b', "sha256": "'
 AT_ONCE = 32
 """Reads under way at once, where many sessions or commit records are looked at."""
+MOST_UNINDEXED = 64
+"""Entries of the catalog that are read one by one, where `index.json` does not have them."""
 ONE_BY_ONE = 16
 """Records that are read one after the other before what follows is read ahead: most readers are near a log's end."""
 
@@ -205,7 +207,7 @@ class SessionStore:
         Raises StorageError when the id is taken; with `again`, only when that session has metadata.
         """
         folder = SessionFolder(self.provider, session_id)
-        taken = not self.provider.create(f"{CATALOG}/{session_id}.json", encode_json(entry))
+        taken = not self.provider.create(_entry_path(session_id), encode_json(entry))
         if taken and not (again and not folder.begun()):
             raise StorageError(
                 f"Session {session_id} already exists in {self.provider.uri}; resume it or name another."
@@ -230,6 +232,24 @@ class SessionStore:
         at = store_option(self.provider.uri)
         raise NotFound(f"{what} in {self.provider.uri}; `grid ls{at}` lists the {len(ids)} that are there.")
 
+    def announced(self, but: str) -> Iterator[dict[str, Any]]:
+        """What each session, save `but`, said when it was announced, and what `index.json` says besides; newest first.
+
+        Costs a listing, `index.json`, and a read of each session that is asked for and not in it: those that began
+        since a session ended, which are looked at up to 64 times.
+        """
+        known, unknown = self.indexed() or {}, 0
+        for session_id in reversed(self.ids()):
+            if session_id == but:
+                continue
+            if session_id in known:
+                yield known[session_id]
+            elif (unknown := unknown + 1) <= MOST_UNINDEXED:
+                try:
+                    yield _parsed(self.provider.read(path := _entry_path(session_id)), path)
+                except (NotFound, BadData):
+                    continue
+
     def entries(self, newest: int | None = None) -> list[dict[str, Any]]:
         """What is known of each session, by id; those that are not done have the status `incomplete` or `damaged`.
 
@@ -247,14 +267,14 @@ class SessionStore:
         shown = self.indexed()
         while shown != (entries := self._entries(shown or {})):
             listed = list(entries.values())
-            self.provider.write(INDEX, _encoded_index(listed))
+            self.provider.write(INDEX, encoded_index(listed))
             shown = entries
 
     def _is_there(self, session_id: str) -> bool:
         if not _NAME.fullmatch(session_id) or session_id == LATEST:
             return False
         try:
-            self.provider.tag(f"{CATALOG}/{session_id}.json")
+            self.provider.tag(_entry_path(session_id))
         except NotFound:
             return False
         return True
@@ -262,7 +282,7 @@ class SessionStore:
     def indexed(self) -> dict[str, dict[str, Any]] | None:
         """By id, the sessions in `index.json`; None where it is absent, or not as it was written here."""
         try:
-            listed = _decoded_index(self.provider.read(INDEX))
+            listed = decoded_index(self.provider.read(INDEX))
         except NotFound:
             return None
         return None if listed is None else {entry["session_id"]: entry for entry in listed}
@@ -284,13 +304,17 @@ class SessionStore:
         entry = {"session_id": session_id, "status": INCOMPLETE, "metrics": {}}
         try:
             if known is None or known["status"] == DAMAGED:
-                known = _parsed(self.provider.read(path := f"{CATALOG}/{session_id}.json"), path)
+                known = _parsed(self.provider.read(path := _entry_path(session_id)), path)
             entry = {**entry, **known, "status": INCOMPLETE}
             return {**entry, **SessionFolder(self.provider, session_id).document("summary.json")}
         except NotFound:
             return entry
         except BadData:
             return {**entry, "status": DAMAGED}
+
+
+def _entry_path(session_id: str) -> str:
+    return f"{CATALOG}/{session_id}.json"
 
 
 def _commit_path(n: int) -> str:
@@ -307,22 +331,6 @@ def _parsed(data: bytes, what: str) -> Any:
         return json.loads(data)
     except ValueError as error:
         raise BadData(f"{what} is not JSON ({error}); restore it from a backup.") from error
-
-
-def _encoded_index(entries: list[dict[str, Any]]) -> bytes:
-    """A line an entry, and the sha256 of all before it at the end: it is checked without being written again."""
-    lines = ",\n".join(json.dumps(entry, ensure_ascii=False, allow_nan=False) for entry in entries)
-    body = f'{{"sessions": [\n{lines}\n]'.encode()
-    return body + _INDEX_SEAL + f'{hashlib.sha256(body).hexdigest()}"}}\n'.encode()
-
-
-def _decoded_index(data: bytes) -> list[dict[str, Any]] | None:
-    """The entries; None where the content is not as `_encoded_index` wrote it."""
-    body, _, seal = data.rpartition(_INDEX_SEAL)
-    if seal != f'{hashlib.sha256(body).hexdigest()}"}}\n'.encode():
-        return None
-    entries: list[dict[str, Any]] = json.loads(body + b"}")["sessions"]
-    return entries
 
 
 def _sealed(body: dict[str, Any]) -> bytes:

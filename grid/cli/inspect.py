@@ -24,6 +24,7 @@ from grid.cli.tables import (
     print_facts,
     print_table,
     render_leaders,
+    reuse_text,
     text_of,
     without_constants,
 )
@@ -32,7 +33,7 @@ from grid.documents import plain
 from grid.engine.metrics import METRICS
 from grid.errors import BadInput, nearest
 from grid.hints import at_store, resume_command, with_code
-from grid.results import OK
+from grid.results import OK, REUSED_FROM
 from grid.session import Session
 from grid.verdict.verdict import verdict
 from storage.errors import BadData
@@ -94,10 +95,11 @@ def show(
 
 
 def _described(session: Session, found: dict[str, Any] | None) -> dict[str, Any]:
+    summary = session.ledger.summary
     return {
         **session.metadata,
         "status": session.status,
-        "committed": {"ok": session.ledger.summary.ok, "failed": session.ledger.summary.failed},
+        "committed": {"ok": summary.ok, "failed": summary.failed, "reused": dict(summary.reused)},
         "a_failure": session.a_failure(),
         "best_trials": leader_rows(session, 10),
         "best_points": session.top_points(10) if session.status == "done" else [],
@@ -240,6 +242,8 @@ def _render_show(console: Console, session: Session, found: dict[str, Any] | Non
     }
     if session.ledger.summary.failed:
         lines["failures"] = failure_text(session)
+    if session.ledger.summary.reused:
+        lines["reused"] = reuse_text(dict(session.ledger.summary.reused))
     print_facts(console, lines)
     console.print()
     render_leaders(console, session, 10)
@@ -276,6 +280,9 @@ def _render_trial(console: Console, session: Session, payload: dict[str, Any]) -
     names = ["trial_id", "symbol", "timeframe", *session.points.names, "status"]
     print_table(console, "", [{name: row[name] for name in names}])
     console.print()
+    if row[REUSED_FROM]:
+        console.print(f"Run by session {row[REUSED_FROM]}, and reused.", soft_wrap=True)
+        console.print()
     if row["status"] != OK:
         console.print(row["error"], soft_wrap=True)
         return

@@ -16,7 +16,7 @@ from grid.begin import new_session_id
 from grid.bounds import check_space
 from grid.cli.options import JobsAddress, LogJson, TokenFile
 from grid.cli.output import emit, tell
-from grid.cli.run import File, Json, MaxCost, MaxRuntime, MaxTrials, Set, read
+from grid.cli.run import File, Json, MaxCost, MaxRuntime, MaxTrials, NoReuse, Set, read
 from grid.errors import BadInput
 from grid.hints import AGAIN_VARIABLE
 from grid.packaging import pack
@@ -51,6 +51,7 @@ def submit(
     max_trials: MaxTrials = None,
     max_cost: MaxCost = None,
     max_runtime: MaxRuntime = None,
+    no_reuse: NoReuse = False,
     detach: Annotated[bool, typer.Option("--detach", help="Do not follow the job.")] = False,
     token_file: TokenFile = None,
     log_json: LogJson = False,
@@ -61,13 +62,14 @@ def submit(
     Its driver runs there: Ctrl-C ends the following and not the sweep. Exits as `grid run` would there.
     """
     address = jobs_address(address)
-    sweep = sendable(read(file, set_, None), shared_paths)
+    sweep = sendable(read(file, set_, None, no_reuse), shared_paths)
     session_id = session_id or new_session_id(sweep.name)
     SessionFolder(_no_provider(), session_id)  # says what is wrong with an id
     limits = {"--max-trials": max_trials, "--max-cost": max_cost, "--max-runtime": max_runtime}
     again = ["grid", "submit", str(file), "--address", address, "--session-id", session_id]
     again += [word for text in set_ or () for word in ("--set", text)]
     again += ["--shared-paths"] if shared_paths else []
+    again += ["--no-reuse"] if no_reuse else []
     again += ["--token-file", str(token_file)] if token_file else []
     told = {FILE_VARIABLE: str(file), AGAIN_VARIABLE: shlex.join(again)}
     options = [word for name, value in limits.items() if value is not None for word in (name, str(value))]

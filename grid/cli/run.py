@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,11 +14,12 @@ from grid import sweep as sweeps
 from grid.account import Limits
 from grid.addresses import explained
 from grid.begin import begin_or_reopen, check_unchanged
-from grid.budget import Estimate, amounts, estimate
+from grid.budget import Estimate, estimate
 from grid.cli.options import LogJson, Store, TokenFile, Trust
 from grid.cli.output import emit, tell
+from grid.cli.plan import render_plan
 from grid.cli.progress import Meter
-from grid.cli.tables import costs_text, counted, failure_text, print_facts, render_leaders
+from grid.cli.tables import counted, failure_text, render_leaders, reuse_text
 from grid.documents import plain
 from grid.errors import BadInput, Unavailable
 from grid.heartbeat import refuse_second_driver
@@ -26,7 +27,7 @@ from grid.hints import at_store, resume_command
 from grid.logs import SESSION
 from grid.rehearse import Rehearsal, rehearse
 from grid.resolve import ResolvedSweep, reopen, resolve
-from grid.searchspec import SearchSpec
+from grid.reuse import gather
 from grid.session import Session
 from grid.spec import Sweep
 from grid.specfile import called, load_sweep
@@ -53,6 +54,7 @@ MetricsPort = Annotated[
     typer.Option(help="Answer Prometheus on 127.0.0.1:PORT/metrics while it runs; 0 for a free port.", min=0),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Also when another driver of the session seems to live.")]
+NoReuse = Annotated[bool, typer.Option("--no-reuse", help="Run trials again whose rows are in the store already.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 
 
@@ -79,12 +81,13 @@ def plan(
     set_: Set = None,
     max_trials: MaxTrials = None,
     max_cost: MaxCost = None,
+    no_reuse: NoReuse = False,
     as_json: Json = False,
 ) -> None:
     """What a sweep will take: trials, units, bytes, time, money."""
-    resolved, rehearsal = _rehearsed(file, read(file, set_, None))
-    expected = estimate(resolved, rehearsal)
-    emit(asdict(expected), as_json, lambda console: _render_plan(console, expected, resolved, rehearsal))
+    resolved, rehearsal = _rehearsed(file, read(file, set_, None, no_reuse))
+    expected = _estimated(resolved, rehearsal)
+    emit(asdict(expected), as_json, lambda console: render_plan(console, expected, resolved, rehearsal))
     _tell_random_all(resolved)
     if expected.too_short:
         tell(f"warning: {expected.too_short}", "yellow")
@@ -102,6 +105,7 @@ def run(
     session_id: Annotated[
         str | None, typer.Option(help="An id for the session; one of the same sweep that exists is resumed.")
     ] = None,
+    no_reuse: NoReuse = False,
     force: Force = False,
     metrics_port: MetricsPort = None,
     token_file: TokenFile = None,  # noqa: ARG001 - its callback does the work
@@ -111,9 +115,9 @@ def run(
 ) -> None:
     """Run a sweep and show who leads."""
     sweeps.check_executor(executor)
-    resolved, rehearsal = _rehearsed(file, read(file, set_, address))
+    resolved, rehearsal = _rehearsed(file, read(file, set_, address, no_reuse))
     if max_trials is not None or max_cost is not None:
-        estimate(resolved, rehearsal).refuse_over(max_trials, max_cost)
+        _estimated(resolved, rehearsal).refuse_over(max_trials, max_cost)
     session = begin_or_reopen(resolved, rehearsal, session_id, force)
     SESSION.set(session.id)
     count, datasets = resolved.plan.count(), counted(len(resolved.datasets), "dataset")
@@ -175,7 +179,7 @@ def _moved(session: Session, address: str) -> ResolvedSweep:
     return reopen(there, session.datasets, session.points)
 
 
-def read(file: Path, set_: list[str] | None, address: str | None) -> Sweep:
+def read(file: Path, set_: list[str] | None, address: str | None, no_reuse: bool = False) -> Sweep:
     """The sweep file with the overrides of the command line."""
     overrides: dict[str, str] = {}
     for text in set_ or []:
@@ -185,6 +189,8 @@ def read(file: Path, set_: list[str] | None, address: str | None) -> Sweep:
         overrides[name.strip()] = value
     if address is not None:
         overrides["cluster.address"] = address
+    if no_reuse:
+        overrides["results.reuse"] = "false"
     return load_sweep(file, overrides)
 
 
@@ -202,6 +208,10 @@ def _rehearsed(file: Path, sweep: Sweep) -> tuple[ResolvedSweep, Rehearsal]:
     return resolved, rehearsal
 
 
+def _estimated(resolved: ResolvedSweep, rehearsal: Rehearsal) -> Estimate:
+    return estimate(resolved, rehearsal, gather(resolved, rehearsal.datasets).counts)
+
+
 def _tell_random_all(resolved: ResolvedSweep) -> None:
     """A random search for more points than there are is a search of all."""
     asked, points = resolved.sweep.search.trials, resolved.points.count().trials
@@ -216,6 +226,7 @@ def _carry_on(session: Session, resolved: ResolvedSweep, manner: Manner) -> None
     telemetry = Telemetry()
     try:
         with _served(telemetry, manner.metrics_port), meter.watching(telemetry, manner.limits) as watch:
+            watch = replace(watch, reusing=lambda shelf: tell(f"reusing {reuse_text(shelf.counts)}"))
             ended = sweeps.carry_on(session, resolved, manner.executor, watch, None)
     except KeyboardInterrupt:
         sys.stderr.write(f"stopped at once; what was committed is kept. Next: {resume_command(session)}\n")
@@ -278,58 +289,7 @@ def _render_end(console: Console, session: Session) -> None:
         console.print()
     if facts["failed"]:
         console.print(f"{failure_text(session)}.", soft_wrap=True)
-    console.print(f"{trials} in {facts['seconds']:.1f} s.")
+    reused = session.ledger.summary.reused
+    of_them = f", {reuse_text(dict(reused))} reused" if reused else ""
+    console.print(f"{trials} in {facts['seconds']:.1f} s{of_them}.", soft_wrap=True)
     console.print(f"Next: grid show {session.id}{at_store(session)}", soft_wrap=True)
-
-
-def _render_plan(console: Console, expected: Estimate, resolved: ResolvedSweep, rehearsal: Rehearsal) -> None:
-    count = f"{expected.trials:,}" if expected.exact else f"about {expected.trials:,} +- {expected.error:,.0f}"
-    rows = {
-        **_asked(resolved.sweep),
-        "search": _search(resolved.sweep.search, expected.rounds),
-        "trials": f"{count} on {counted(expected.datasets, 'dataset')}",
-        "units": f"{expected.units:,}",
-        "to read": f"{expected.bytes_read / 1e6:,.1f} MB",
-        "CPU time": seconds_text(expected.cpu_seconds),
-        "wall time": _wall_time(expected, resolved.sweep.cluster.address is not None or rehearsal.deadly),
-    }
-    rows["history"] = f"{expected.years:.2f} years; so many trials need {expected.least_years:.2f} (docs/verdict.md)"
-    if expected.cost is not None:
-        (rows["cost"],) = amounts(expected.cost)
-    print_facts(console, rows)
-
-
-def _asked(sweep: Sweep) -> dict[str, str]:
-    """What is asked for: the strategy, on what, over which span, at which costs."""
-    data, symbols = sweep.data, list(sweep.data.symbols)
-    more = f" and {len(symbols) - 5:,} more" if len(symbols) > 5 else ""
-    return {
-        "strategy": sweep.strategy,
-        "data": f"{', '.join(symbols[:5])}{more} x {', '.join(data.timeframes)}",
-        "span": f"{data.start} to {data.end} (excluded)",
-        "costs": costs_text(sweep.execution),
-    }
-
-
-def _search(search: SearchSpec, rounds: int) -> str:
-    """Which points are tried."""
-    if search.method == "grid":
-        return "grid, every point"
-    rounds_text = f", {counted(rounds, 'round')} of {search.round:,} points" if search.round else ""
-    return f"{search.method}, seed {search.seed}{rounds_text}"
-
-
-def _wall_time(expected: Estimate, on_ray: bool) -> str:
-    """Where `auto` runs it, and how long that takes."""
-    if not on_ray and sweeps.sooner(expected.cpu_seconds, expected.cpus) == "serial":
-        return f"{seconds_text(expected.cpu_seconds)} in this process, without Ray"
-    start = f"about {sweeps.RAY_START_S:.0f} s to start a Ray where none runs"
-    return f"{seconds_text(expected.wall_seconds)} on Ray with {counted(expected.cpus, 'CPU')}, and {start}"
-
-
-def seconds_text(seconds: float) -> str:
-    """A duration for people: 0.8 s, 12 min, 3.4 h."""
-    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.1f} {unit}"
-    return f"{seconds:.1f} s"

@@ -86,6 +86,14 @@ def failure_text(session: Session) -> str:
     return f"{counted(session.ledger.summary.failed, 'trial')} failed{example}"
 
 
+def reuse_text(counts: Mapping[str, int]) -> str:
+    """How many trials are not run again, and which sessions ran them, those of the most trials first."""
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+    named = [f"{name} ({count:,})" for name, count in ordered[:3]]
+    more = [f"{counted(len(ordered) - 3, 'other session')}"] if len(ordered) > 3 else []
+    return f"{counted(sum(counts.values()), 'trial')} of {', '.join([*named, *more])}"
+
+
 def leader_rows(session: Session, n: int) -> list[dict[str, Any]]:
     """The best trials with their parameters and the metrics people look at first."""
     top = session.top(n)

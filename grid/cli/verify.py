@@ -51,5 +51,9 @@ def _render(console: Console, found: Audit) -> None:
         console.print(f"Unchecked: {reason}.", soft_wrap=True)
     looked_at = [counted(found.commits, "commit"), counted(found.parts, "part"), counted(found.rows, "row")]
     again = f"{counted(found.recomputed, 'trial')} recomputed (seed {found.seed})"
+    if found.reused:
+        again += f", {found.reused:,} of them run by other sessions"
+    if found.rounds:
+        again += f", {counted(found.rounds, 'round')} asked for again"
     verdict = "read" if found.damage else "are whole"
     console.print(f"{found.session_id}: {', '.join(looked_at)} {verdict}; {again}.", soft_wrap=True)

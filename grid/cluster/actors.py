@@ -19,6 +19,7 @@ from grid.logs import speak
 from grid.plan import WorkUnit
 from grid.resolve import LoadedBars, reopen
 from grid.results import ResultBatch
+from grid.reuse import Known
 from grid.space import Indices
 from grid.spec import Objective, Sweep
 from storage.ohlcv import DatasetKey
@@ -30,13 +31,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Done:
-    """What the driver learns of a unit: how long it took, its CPU seconds, how many rows it gave, and what reading its
-    bars took (`LoadedBars.read`).
+    """What the driver learns of a unit: how long it took, its CPU seconds, how many trials were run, and what reading
+    its bars took (`LoadedBars.read`).
     """
 
     seconds: float
     cpu_seconds: float
-    rows: int
+    ran: int
     read: Mapping[str, int]
 
 
@@ -67,19 +68,19 @@ class Worker:
 
     @ray.method(num_returns=2)
     def evaluate(
-        self, unit: WorkUnit, bars: "list[ray.ObjectRef[LoadedBars]]", asked: Indices | None
+        self, unit: WorkUnit, bars: "list[ray.ObjectRef[LoadedBars]]", asked: Indices | None, known: Known | None
     ) -> tuple[Done, ResultBatch]:
         """Backtest a unit. `bars` holds a reference, in a list so that it is fetched once and not with every call.
 
-        asked: as `Plan.asked` tells it.
+        asked: as `Plan.asked` tells it. known: trials that need not be run.
         """
         where = self._datasets[unit.dataset]
         log.info("session %s: trials [%d, %d) on %s", self._session_id, unit.start, unit.stop, where)
         loaded = self._loaded(unit.dataset, bars[0])
         self._evaluator.resolved.plan.learn(unit, asked)
         began, cpu_began = time.perf_counter(), time.thread_time()
-        batch = self._evaluator.evaluate(unit, loaded)
-        return Done(time.perf_counter() - began, time.thread_time() - cpu_began, batch.rows, loaded.read), batch
+        batch = self._evaluator.evaluate(unit, loaded, known)
+        return Done(time.perf_counter() - began, time.thread_time() - cpu_began, batch.ran, loaded.read), batch
 
     def _loaded(self, dataset: int, reference: "ray.ObjectRef[LoadedBars]") -> LoadedBars:
         """Bars of one dataset at a time: their indicators take memory, and units come dataset by dataset."""

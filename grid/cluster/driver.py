@@ -215,7 +215,8 @@ class Driver:
                 title = unit_name(self._work.folder.session_id, attempt.unit.start, self._resolved.plan.total)
                 self._deliveries.order(name, self._actors[name], attempt.unit.dataset, bars)
                 evaluate = self._actors[name].evaluate.options(name=title)
-                done, batch = evaluate.remote(attempt.unit, [bars], self._resolved.plan.asked(attempt.unit))
+                asked, known = self._resolved.plan.asked(attempt.unit), self._work.known(attempt.unit)
+                done, batch = evaluate.remote(attempt.unit, [bars], asked, known)
                 self._attempts[done] = Sent(attempt, batch, bars)
 
     def _wait(self) -> None:
@@ -252,7 +253,7 @@ class Driver:
                     f"{last_line(error)}. Either nodes go faster than a unit is done, or these trials take them along."
                 ) from error
             return
-        self._dispatcher.finished(attempt, done.seconds, time.monotonic(), done.rows)
+        self._dispatcher.finished(attempt, done.seconds, time.monotonic(), done.ran)
         self._bars.proved(unit.dataset, done.read)
         self._work.observer.worked(done.cpu_seconds)
         self._collector.take(unit, sent.batch)

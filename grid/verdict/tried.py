@@ -2,22 +2,24 @@
 
 Ten small sweeps are as much luck as one large one. Nothing shared is written: a session says in its own summary what it
 tried, and whoever asks adds up. Sessions with the same fingerprint are one search that was repeated, and count once, as
-the one that got furthest.
+the one that got furthest. A trial that was reused counts once, with the session that ran it, while that one is in the
+store.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from grid.errors import BadInput
-from grid.results import OK
+from grid.results import OK, REUSED_FROM
 from grid.session import Session
 from storage.errors import BadData, NotFound
+from storage.ohlcv import DatasetKey
 from storage.sessions import SessionFolder, SessionStore
 
 
@@ -26,7 +28,8 @@ class Tried:
     """What sessions tried on one dataset with one strategy.
 
     trials: rows, failed ones included. ok: those that went well; sharpe_sum, sharpe_sumsq: of their annual Sharpe
-    ratios (0 for one that did not trade), so that sessions can be pooled.
+    ratios (0 for one that did not trade), so that sessions can be pooled. ran_by: the session that ran them, where the
+    one that tells of them took them over.
     """
 
     strategy: str
@@ -37,6 +40,7 @@ class Tried:
     ok: int
     sharpe_sum: float
     sharpe_sumsq: float
+    ran_by: str | None = None
 
     def plus(self, other: "Tried") -> "Tried":
         """Both together; the names are those of self."""
@@ -60,20 +64,31 @@ class Tried:
 
 
 def tried_by(session: Session) -> list[Tried]:
-    """What one session tried, by dataset, from its committed rows; the same whatever the order of its parts."""
+    """What one session tried, from its committed rows; the same whatever the order of its parts.
+
+    By dataset: what it ran itself, be it nothing, and what it took over, by the session that ran that.
+    """
     size, strategy = len(session.points), session.sweep.strategy
-    found = [[Fraction(0)] * 4 for _ in session.datasets]
-    for table in session.parts(["trial_id", "status", "sharpe"]):
+    found = {(d, ""): [Fraction(0)] * 4 for d in range(len(session.datasets))}
+    for table in session.parts(["trial_id", "status", "sharpe", REUSED_FROM]):
         dataset, ok = table["trial_id"].to_numpy() // size, table["status"].to_numpy() == OK
         ratios = np.nan_to_num(table["sharpe"].to_numpy(), posinf=0.0, neginf=0.0)
-        for d in np.unique(dataset).tolist():
-            own = ratios[ok & (dataset == d)]
-            told = int((dataset == d).sum()), len(own), exact_sum(own), exact_sum(own**2)
-            found[d] = [total + more for total, more in zip(found[d], told, strict=True)]
-    return [
-        Tried(strategy, key.symbol, key.timeframe, 1, int(trials), int(ok), float(total), float(squares))
-        for key, (trials, ok, total, squares) in zip(session.datasets, found, strict=True)
-    ]
+        ran_by = table[REUSED_FROM].fill_null("").combine_chunks().dictionary_encode()
+        codes = ran_by.indices.to_numpy()
+        for d, (code, name) in product(np.unique(dataset).tolist(), enumerate(ran_by.dictionary.to_pylist())):
+            here = (dataset == d) & (codes == code)
+            own = ratios[ok & here]
+            told: list[Fraction | int] = [int(here.sum()), len(own), exact_sum(own), exact_sum(own**2)]
+            before = found.get((d, name), [Fraction(0)] * 4)
+            found[d, name] = [total + more for total, more in zip(before, told, strict=True)]
+    some = {key: sums for key, sums in sorted(found.items()) if sums[0] or not key[1]}
+    return [_tried(strategy, session.datasets[d], name, sums) for (d, name), sums in some.items()]
+
+
+def _tried(strategy: str, key: DatasetKey, ran_by: str, sums: list[Fraction]) -> Tried:
+    trials, ok, total, squares = sums
+    counted = strategy, key.symbol, key.timeframe, 0 if ran_by else 1, int(trials), int(ok)
+    return Tried(*counted, float(total), float(squares), ran_by or None)
 
 
 def exact_sum(values: NDArray[np.float64]) -> Fraction:
@@ -90,7 +105,8 @@ def exact_sum(values: NDArray[np.float64]) -> Fraction:
 
 def to_json(tried: Iterable[Tried]) -> list[dict[str, Any]]:
     """For a session's summary."""
-    return [{name: value for name, value in vars(t).items() if name not in ("strategy", "sessions")} for t in tried]
+    told = [{name: value for name, value in vars(t).items() if name not in ("strategy", "sessions")} for t in tried]
+    return [{name: value for name, value in one.items() if value is not None} for one in told]
 
 
 def ledger(
@@ -102,12 +118,16 @@ def ledger(
     sessions that are not done the committed rows are read; those that cannot be read count nothing.
     """
     most = dict(known or {})
+    search_of: dict[str | None, str | None] = {}
     for entry in store.entries():
         if strategy is None or entry.get("strategy") == strategy:
             fingerprint, found = _of(store, entry)
+            search_of[entry["session_id"]] = fingerprint if found else None
             most[fingerprint] = max(most.get(fingerprint, []), found, key=_trials)
     joined: dict[tuple[str, str, str], Tried] = {}
-    for one in chain.from_iterable(most.values()):
+    for search, one in ((search, one) for search, found in most.items() for one in found):
+        if search_of.get(one.ran_by) not in (None, search):  # counted where it was run
+            continue
         key = one.strategy, one.symbol, one.timeframe
         joined[key] = joined[key].plus(one) if key in joined else one
     return [joined[key] for key in sorted(joined)]
@@ -119,7 +139,8 @@ def _trials(found: list[Tried]) -> int:
 
 def _of(store: SessionStore, entry: dict[str, Any]) -> tuple[str, list[Tried]]:
     if "tried" in entry:
-        return entry["fingerprint"], [Tried(strategy=entry["strategy"], sessions=1, **t) for t in entry["tried"]]
+        told = [{"sessions": 0 if t.get("ran_by") else 1, **t} for t in entry["tried"]]
+        return entry["fingerprint"], [Tried(strategy=entry["strategy"], **t) for t in told]
     session = Session(SessionFolder(store.provider, entry["session_id"]))
     try:
         return session.metadata["fingerprint"], tried_by(session)

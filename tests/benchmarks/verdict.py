@@ -74,6 +74,7 @@ def _rows(schema: pa.Schema, ids: np.ndarray, points: dict[str, np.ndarray], ran
             random.normal(0, 0.1, n * BLOCKS) if name == BLOCK_COLUMNS[0] else random.uniform(0.01, 0.02, n * BLOCKS)
         )
         columns.append(pa.FixedSizeListArray.from_arrays(pa.array(moments), type=schema.field(name).type))
+    columns.append(pa.nulls(n, pa.string()))
     return pa.Table.from_arrays(columns, schema=schema)
 
 

@@ -238,6 +238,7 @@ def _batches(rows: int, count: int = 6) -> list[ResultBatch]:
         columns = [ids, ["BTC_KRW"] * rows, ["1H"] * rows, ids % 10_000, ids // 10_000]
         columns += list(dice.normal(size=(len(METRICS), rows)))
         columns += [["ok"] * rows, [None] * rows, *[list(dice.normal(size=(rows, BLOCKS))) for _ in BLOCK_COLUMNS]]
+        columns += [[None] * rows]
         table = pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema)
         made.append(batch_of(table, (number * rows, (number + 1) * rows), OBJECTIVE, 20))
     return made

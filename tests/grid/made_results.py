@@ -29,6 +29,7 @@ def _world() -> pa.Table:
     columns = [ids, ["X"] * n, ["1D"] * n, ids, [None if i % 2 else 0.5 for i in ids], *metrics.T]
     columns += [np.where(failed, FAILED, OK), [f"Boom: {i}" if bad else None for i, bad in enumerate(failed)]]
     columns += [list(random.normal(size=(n, 2))) for _ in BLOCK_COLUMNS]
+    columns += [[None if i % 5 else f"earlier-{i % 2}" for i in ids]]
     return pa.table(dict(zip(schema.names, columns, strict=True)), schema=schema)
 
 

@@ -88,7 +88,9 @@ def test_a_summary_agrees_with_its_twin(
     scores = [(naive_score(row, objective), row["trial_id"]) for row in rows]
     ranked = sorted((pair for pair in scores if not math.isnan(pair[0])), key=lambda pair: (-pair[0], pair[1]))
     ok = sum(row["status"] == "ok" for row in rows)
-    assert summarise(table, objective, keep) == Summary(ok, len(rows) - ok, tuple(ranked[:keep]))
+    others = [row["reused_from"] for row in rows if row["reused_from"]]
+    reused = tuple((name, others.count(name)) for name in sorted(set(others)))
+    assert summarise(table, objective, keep) == Summary(ok, len(rows) - ok, tuple(ranked[:keep]), reused)
 
 
 def test_scores_are_turned_so_that_more_is_better() -> None:
@@ -170,5 +172,16 @@ def test_a_parameter_has_a_column_of_its_type(values: list[object], kind: pa.Dat
 def test_the_columns_of_a_row() -> None:
     schema = result_schema(SearchSpace({"b": [1], "a": [1]}), 4)
     blocks = ["block_return_sum", "block_return_sumsq", "block_trades"]
-    assert schema.names == ["trial_id", "symbol", "timeframe", "b", "a", *METRICS, "status", "error", *blocks]
+    assert schema.names == [
+        "trial_id",
+        "symbol",
+        "timeframe",
+        "b",
+        "a",
+        *METRICS,
+        "status",
+        "error",
+        *blocks,
+        "reused_from",
+    ]
     assert schema.field("block_trades").type == pa.list_(pa.float64(), 4)
