@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 
@@ -86,7 +87,7 @@ def searching(store: Path, method: str, **changes: Any) -> dict[str, Any]:
 def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Session]:
     """One session of each method, by this process without a break."""
     folder = tmp_path_factory.mktemp("asked")
-    return {method: run(searching(folder, method), "serial") for method in ("sobol", "lhs", *ADAPTIVE)}
+    return {method: run(searching(folder / method, method), "serial") for method in ("sobol", "lhs", *ADAPTIVE)}
 
 
 @pytest.mark.parametrize("method", ["sobol", "lhs", *ADAPTIVE])
@@ -137,6 +138,27 @@ def test_workers_do_not_change_what_is_searched(
     assert digest(session.trials()) == digest(asked["nsga2"].trials())
     assert session.ledger.summary == asked["nsga2"].ledger.summary
     assert names == ["worker"] * 4
+
+
+@pytest.mark.parametrize(("executor", "workers"), [EXECUTORS[0], EXECUTORS[2]])
+@pytest.mark.parametrize("method", ["grid", "nsga2"])
+def test_the_rows_do_not_depend_on_what_was_run_before(
+    tmp_path: Path, whole: Session, asked: dict[str, Session], executor: str, workers: int, method: str
+) -> None:
+    """Half of the trials are there already; stopped after the first commit, and resumed."""
+    earlier = run(small(tmp_path, space={"slow": {"range": [5, 50, 5]}, "fast": {"range": [2, 20, 2]}}), "serial")
+    sweep = searching(tmp_path, method) if method != "grid" else small(tmp_path)
+    seen: list[int] = []
+    watch = Watch(progress=lambda p: seen.append(p.done), stopping=lambda: bool(seen and seen[-1]))
+    begun = run({**sweep, "cluster": {"cpus": workers}}, executor, watch, unit_size=3)
+    session = resume(Session(begun.folder), executor, unit_size=7)
+    alone = whole if method == "grid" else asked[method]
+    assert digest(session.trials().drop_columns(["reused_from"])) == digest(
+        alone.trials().drop_columns(["reused_from"])
+    )
+    fast = np.array(session.trials(["fast"])["fast"])
+    assert dict(session.ledger.summary.reused) == {earlier.id: int((fast % 2 == 0).sum())}
+    assert session.top_points(5) == alone.top_points(5)
 
 
 @pytest.mark.parametrize(("executor", "workers"), EXECUTORS)

@@ -51,13 +51,13 @@ def start(*arguments: str) -> subprocess.Popen[bytes]:
 
 
 def commits(store: Path) -> int:
-    return len(list(store.glob("2*/commits/*.json")))
+    return len(list(store.glob("**/commits/*.json")))
 
 
 def kill_when(process: subprocess.Popen[bytes], store: Path, wanted: int, then_s: float) -> None:
     """SIGKILL once the session is announced and has `wanted` commits more than at the start, `then_s` later."""
     until, before = time.monotonic() + PATIENCE_S, commits(store)
-    while commits(store) < before + wanted or not list(store.glob("2*/metadata.json")):
+    while commits(store) < before + wanted or not list(store.glob("**/metadata.json")):
         assert process.poll() is None, f"it ended by itself: {process.stderr.read().decode()}"  # type: ignore[union-attr]
         assert time.monotonic() < until, "the moment to kill it never came"
         time.sleep(0.01)
@@ -65,6 +65,28 @@ def kill_when(process: subprocess.Popen[bytes], store: Path, wanted: int, then_s
     assert process.poll() is None, "it had ended by itself"
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
+
+
+def test_killed_while_it_takes_over_what_was_run_before(tmp_path: Path, undisturbed: Session, until: Path) -> None:
+    """Every other column of the space is there; each driver finds it anew."""
+    store, spec = tmp_path / "results", tmp_path / "sweep.json"
+    sweep = slow(store, until)
+    until.touch()
+    earlier = run({**sweep, "space": {**sweep["space"], "fast": {"range": [3, 40, 2]}}}, "serial")
+    until.unlink()
+    spec.write_text(json.dumps(sweep))
+    mine = f"{sweep['name']}-that-is-killed"
+    kill_when(start("run", str(spec), "--executor", "serial", "--session-id", mine), store / mine, 1, 0.1)
+    kill_when(start("resume", mine, "--store", str(store), "--executor", "serial"), store / mine, 1, 0.3)
+    until.touch()
+    left = start("resume", mine, "--store", str(store), "--executor", "serial")
+    _, errors = left.communicate(timeout=PATIENCE_S)
+    assert left.returncode == 0, errors.decode()
+    session = Session.open(mine, str(store))
+    assert dict(session.ledger.summary.reused) == {earlier.id: earlier.ledger.summary.ok}
+    assert digest(session.trials().drop_columns(["reused_from"])) == digest(
+        undisturbed.trials().drop_columns(["reused_from"])
+    )
 
 
 @pytest.mark.parametrize("executor", ["serial", pytest.param("ray", marks=pytest.mark.ray)])
