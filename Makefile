@@ -38,7 +38,7 @@ search: .venv/run requirements/search.txt  ## install what the search methods so
 	@touch $@
 
 demo: .venv/run    ## a real sweep on a local Ray, from nothing
-	@$(BIN)/grid run examples/demo.yaml --executor ray
+	@$(BIN)/grid run examples/demo.yaml --executor ray --no-reuse
 
 test: .venv/dev    ## every test that is not slow
 	$(BIN)/python -m pytest -m "not slow and not ray and not s3" --numprocesses 2 --dist loadfile

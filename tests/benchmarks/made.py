@@ -47,5 +47,5 @@ def cross_sweep(
         "data": {"store": str(folder / "data"), "symbols": list(symbols), "timeframes": [timeframe]},
         "space": {"fast": {"range": [5, 4 + fast, 1]}, "slow": {"range": [5 + fast, 4 + fast + slow, 1]}},
         "execution": {"cash": 1_000_000, "fee": 0.0005, "slippage": 0.0002},
-        "results": {"store": str(folder / "results"), "keep_best": 5},
+        "results": {"store": str(folder / "results"), "keep_best": 5, "reuse": False},
     }

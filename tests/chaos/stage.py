@@ -22,10 +22,11 @@ CPUS, OF_A_DRIVER = 2, 2
 
 
 def sweep_of(data: str, results: str, slow: int) -> dict[str, Any]:
-    """`Paced` on two symbols: 2 x 10 x `slow` trial numbers, some of them holes."""
+    """`Paced` on two symbols: 2 x 10 x `slow` trial numbers, some of them holes; all are run, also at another go."""
     space = {"fast": {"range": [2, 20, 2]}, "slow": {"range": [5, 4 + slow, 1]}}
     made = small(Path("unused"), strategy="tests.chaos.paced:Paced", space=space)
-    return {**made, "data": {**made["data"], "store": data}, "results": {"store": results, "keep_best": 3}}
+    kept = {"store": results, "keep_best": 3, "reuse": False}
+    return {**made, "data": {**made["data"], "store": data}, "results": kept}
 
 
 @contextmanager

@@ -113,7 +113,7 @@ def test_show(desk: Desk):
     assert f"Next: grid show {session} --trial 4\n" in outcome.out
     told = desk.grid("show", "latest", "--json").json()
     assert (told["session_id"], told["status"], told["a_failure"]) == (session, "done", None)
-    assert told["committed"] == {"ok": 12, "failed": 0}
+    assert told["committed"] == {"ok": 12, "failed": 0, "reused": {}}
 
 
 def test_show_a_trial(desk: Desk):
@@ -233,8 +233,8 @@ def test_progress_off_a_terminal_is_quiet_lines(desk: Desk, monkeypatch: pytest.
     assert lines
     assert lines[-1].startswith("100 %: 12 trials, ")
     assert not CONTROL.search(outcome.err + outcome.out)
-    assert desk.run("--quiet").err.count("\n") == 1
-    assert desk.run("--json").err.count("\n") == 1
+    assert desk.run("--quiet", "--no-reuse").err.count("\n") == 1
+    assert desk.run("--json", "--no-reuse").err.count("\n") == 1
 
 
 def test_help_fits_on_a_line_a_command(desk: Desk, monkeypatch: pytest.MonkeyPatch):
@@ -293,7 +293,7 @@ MANY = ("--set", "strategy=mine:Fussy", "--set", "space={fast: {range: [2, 11, 1
 def test_an_interrupted_run_resumes_to_the_same_rows(desk: Desk, number: signal.Signals, times: int):
     """As Ctrl-C does it, and as a job's end or the notice of a spot machine does."""
     undisturbed = digest(Session.open(desk.session(*MANY)).trials())
-    arguments = ("run", "sweep.yaml", "--executor", "serial", *MANY)
+    arguments = ("run", "sweep.yaml", "--executor", "serial", "--no-reuse", *MANY)
     process = desk.start(*arguments, PAUSE="0.01")
     desk.wait_for_heartbeat(process)
     outcome = interrupt(process, times, number)

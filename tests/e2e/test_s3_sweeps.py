@@ -30,8 +30,8 @@ SPAWN = multiprocessing.get_context("spawn")
 SAVERS = 32
 BARS_LISTED = 9
 RESULTS = {"GET": 9, "PUT": 15, "LIST": 3, "DELETE": 1}
-AGAIN = {"GET": 5, "LIST": 0}
-"""More than that, where the very sweep was run before."""
+REUSED = {**RESULTS, "GET": 13}
+"""Of a session whose rows are those of another one: its metadata, the one commit and the log's end, and the part."""
 READERS = {
     ("ls",): {"GET": 1, "LIST": 1},
     ("top", "ID"): {"HEAD": 1, "GET": 4},
@@ -110,6 +110,10 @@ def test_what_a_sweep_and_its_readers_ask_for(sweep, proxy):
         assert proxy.verbs() == calls
     assert proxy.verbs("bars") == {"LIST": 3}
     assert check_sample(session) == 10
+    proxy.seen.clear()
+    again = grid.run(sweep, executor="serial")
+    assert proxy.verbs() - proxy.verbs("bars") == REUSED
+    assert dict(again.ledger.summary.reused) == {session.id: 1000}
 
 
 def test_a_session_that_was_interrupted_is_resumed(sweep, local_rows):
