@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 from grid.conditions import MARK, conditions
@@ -13,7 +14,7 @@ from storage.providers import provider_for
 from storage.sessions import SessionFolder, SessionStore
 
 MOST_SOURCES = 32
-"""Sessions that are looked through for one sweep, the newest."""
+"""Sessions under the same conditions that are looked at for one sweep, the newest."""
 MOST_ROWS, MOST_ROWS_A_TRIAL = 100_000, 100
 """Trials that they may have together: so many, or so many for each trial of the sweep where that is more."""
 CONDITIONS = "conditions"
@@ -42,19 +43,16 @@ def sources(resolved: ResolvedSweep, facts: Sequence[Mapping[str, Any]], own: st
     here = {condition: number for number, condition in enumerate(_here(resolved, facts))}
     short = {condition[:MARK] for condition in here}
     store = SessionStore(provider_for(resolved.sweep.results.store))
-    left, found = max(MOST_ROWS, MOST_ROWS_A_TRIAL * resolved.plan.count().trials), 0
-    for entry in store.announced(own):
-        if found == MOST_SOURCES or left <= 0:
-            return
-        if short.isdisjoint(entry.get(CONDITIONS, ())):
-            continue
+    left = max(MOST_ROWS, MOST_ROWS_A_TRIAL * resolved.plan.count().trials)
+    likely = (entry for entry in store.announced(own) if not short.isdisjoint(entry.get(CONDITIONS, ())))
+    for entry in islice(likely, MOST_SOURCES):
         session = Session(SessionFolder(store.provider, entry["session_id"]))
         try:
             source, trials = Source(session, _same(resolved, session, here)), session.metadata["trials"]["count"]
         except (BadInput, BadData, NotFound, KeyError):  # never begun, damaged, or of a version that wrote others
             continue
         if source.datasets and trials <= left:
-            found, left = found + 1, left - trials
+            left -= trials
             yield source
 
 

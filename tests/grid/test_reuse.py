@@ -398,6 +398,16 @@ def test_without_an_index_sessions_are_found_in_the_catalog(tmp_path: Path) -> N
     assert reused(swept(str(tmp_path))) == {first.id: 96}
 
 
+def test_of_sessions_that_are_in_no_index_the_newest_are_read() -> None:
+    store = SessionStore(provider_for(new_store()))
+    for n in range(70):
+        store.announce(f"s{n:02d}", {"session_id": f"s{n:02d}"})
+        if n == 0:
+            store.render_index()
+    read = [f"s{n:02d}" for n in range(69, 4, -1) if n != 60]
+    assert [entry["session_id"] for entry in store.announced("s60")] == [*read, "s00"]
+
+
 def test_no_more_is_looked_through_than_the_sweep_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:
     store = new_store()
     first = swept(store, space={"fast": [5], "slow": SLOW, "stop": STOP})
