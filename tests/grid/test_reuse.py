@@ -255,6 +255,18 @@ def test_of_another_strategy_engine_or_machine_nothing_is_taken() -> None:
     assert (elsewhere.ran, elsewhere.summary.reused) == (60, ())
 
 
+def test_a_point_is_what_the_strategy_is_given_whatever_the_space_says(runs: Counter[str]) -> None:
+    """A parameter without a part stands at its first value; a sweep that has it there by itself has the same point."""
+    store, fast = new_store(), {"fast": [2, 5]}
+    first = swept(store, space={**fast, "stop": [0.02, 0.05], "slow": [20]})
+    before = runs["trials"]
+    when = {"stop": {"values": [0.02, 0.05], "when": "fast > 2"}, "slow": [20]}
+    assert reused(swept(store, space={**when, **fast})) == {first.id: 6}
+    other = {"stop": {"values": [0.01, 0.05], "when": "fast > 2"}, "slow": [20]}
+    assert reused(swept(store, space={**other, **fast})) == {first.id: 2}
+    assert runs["trials"] - before == 4
+
+
 EXACT = """
 from strategies import Signals, Strategy, cross
 
