@@ -17,10 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grid import aggregate, evaluate, rehearse, reuse, sources
+from grid.conditions import machine_kind
 from grid.errors import BadInput
 from grid.plan import WorkUnit
+from grid.ranges import Ranges
 from grid.resolve import resolve
-from grid.results import BLOCK_COLUMNS, METRICS, OK, decode, encode
+from grid.results import BLOCK_COLUMNS, METRICS, OK, decode, encode, join_small, without
 from grid.reuse import gather
 from grid.session import Session, across
 from grid.spec import Sweep
@@ -30,7 +32,7 @@ from grid.verify import audit
 from storage.providers import LocalProvider, provider_for
 from storage.sessions import CATALOG, CommitRecord, SessionFolder, SessionStore
 from tests.conftest import REPOSITORY
-from tests.grid.made_results import bits
+from tests.grid.made_results import OBJECTIVE, batch, bits
 
 STORES: Iterator[int] = count()
 FAST, SLOW, STOP = [2, 5, 8, 9, 13], [7, 20, 30, 90], [None, 0.02, 0.05]
@@ -172,6 +174,7 @@ def test_what_was_run_is_not_run_again(runs: Counter[str], whole: Session) -> No
     second = swept(store)
     assert runs["trials"] == 24 + 120 - 12
     assert (reused(second), rows_of(second)) == ({first.id: 12}, rows_of(whole))
+    assert gather(second.resolved, second.metadata["datasets"]).counts == {first.id: 12, second.id: 84}
     third = swept(store)
     assert runs["trials"] == 24 + 120 - 12 + 24
     assert reused(third) == {first.id: 12, second.id: 84}  # whoever ran it, not whoever has it too
@@ -295,6 +298,14 @@ def test_a_value_is_the_same_in_type_and_in_every_bit(tmp_path: Path, monkeypatc
     assert math.copysign(1, session.trials(["at"])["at"][0].as_py()) == -1
     assert reused(swept_at(store, 0, 1)) == {}
     assert reused(swept_at(store, 1.0, 0.5)) == {first.id: 2}
+
+
+def test_small_batches_of_several_machines_are_of_none_when_they_are_joined() -> None:
+    here, there = batch(0, 10), replace(batch(10, 20), machine="there")
+    assert [part.machine for _, part in join_small([here, batch(20, 30)], 5)] == [machine_kind()]
+    assert [part.machine for _, part in join_small([here, there], 5)] == [""]
+    assert [part.machine for _, part in join_small([there], 5)] == ["there"]
+    assert [part.machine for part in without(there, Ranges([(12, 15)]), OBJECTIVE, 5)] == ["there"] * 2
 
 
 def test_a_part_of_several_machines_is_not_taken() -> None:
