@@ -57,7 +57,7 @@ class Ledger(Tally):
         super().apply(record)
         for part in record.parts:
             kept = {name: part.summary[name] for name in ("ok", "failed")}
-            machine = sys.intern(part.summary.get("machine", ""))  # one text for all of a log's many parts
+            machine = sys.intern(part.summary["machine"])  # one text for all of a log's many parts
             self.parts.append(replace(part, summary={**kept, "machine": machine}))
 
 

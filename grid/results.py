@@ -67,7 +67,7 @@ class Summary:
     @staticmethod
     def from_json(content: dict[str, Any]) -> "Summary":
         best = tuple((s, int(t)) for s, t in content["best"])
-        reused = tuple(sorted(content.get("reused", {}).items()))
+        reused = tuple(sorted(content["reused"].items()))
         return Summary(content["ok"], content["failed"], best, reused)
 
     def merged(self, other: "Summary", keep: int) -> "Summary":
@@ -108,15 +108,12 @@ def encode(table: pa.Table) -> bytes:
 
 
 def decode(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows, or some of their columns; those written before there was a column `reused_from` get it.
+    """The rows, or some of their columns.
 
     Read on this thread alone: the threads behind `pq.read_table` may let go of `data` last, and abort a Python that is
     just ending.
     """
-    table = pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(columns, use_threads=False)
-    if REUSED_FROM in table.column_names or (columns is not None and REUSED_FROM not in columns):
-        return table
-    return table.append_column(REUSED_FROM, pa.nulls(table.num_rows, pa.string()))
+    return pq.ParquetFile(pa.BufferReader(data), pre_buffer=False).read(columns, use_threads=False)
 
 
 def summarise(table: pa.Table, objective: Objective, keep: int) -> Summary:

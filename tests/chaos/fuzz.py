@@ -27,6 +27,8 @@ RIGHT, ERROR = "right", "error"
 LONGEST_S = 30.0
 Case = Callable[[int], str]
 
+COUNTS = {"ok": 4, "failed": 1, "reused": {}, "machine": "m"}
+
 
 def spoilt(data: bytes, dice: random.Random) -> bytes:
     """One to three changes: bits flipped, bytes put in, taken out, doubled, zeroed, or the end cut off."""
@@ -107,7 +109,7 @@ def sweep_case(folder: Path) -> Case:
 def commit_case(_folder: Path) -> Case:
     """A commit record: the one that was written, or refused."""
     parts = tuple(
-        Part(f"trials/part-{n:024x}.parquet", f"{n:064x}", 5, ((n, n + 5),), {"ok": 4, "failed": 1, "best": [[1.5, n]]})
+        Part(f"trials/part-{n:024x}.parquet", f"{n:064x}", 5, ((n, n + 5),), {**COUNTS, "best": [[1.5, n]]})
         for n in (0, 10)
     )
     record = CommitRecord(3, "w" * 32, parts)
