@@ -467,23 +467,6 @@ def test_where_there_is_no_room_all_is_run(
     assert "no room for them" in caplog.text
 
 
-def test_rows_of_before_there_was_reuse_are_read_and_not_taken() -> None:
-    store = new_store()
-    first = swept(store, 60)
-    for record in list(first.folder.commits()):
-        (part,) = record.parts
-        table = decode(first.folder.read_part(part)).drop_columns(["reused_from"])
-        summary = {name: part.summary[name] for name in ("ok", "failed", "best")}
-        old = first.folder.write_part(encode(table), part.rows, list(part.ranges), summary)
-        first.folder.provider.write(f"{first.id}/commits/{record.n:010d}.json", replace(record, parts=(old,)).encode())
-    again = Session(first.folder)
-    assert rows_of(again) == rows_of(first)
-    assert again.trials(["reused_from"])["reused_from"].null_count == 120
-    assert again.trials(["sharpe"]).column_names == ["sharpe"]
-    assert audit(first.folder, 5, 1).damage == []
-    assert reused(swept(store)) == {}
-
-
 def test_what_need_not_be_run_is_no_reason_to_start_ray() -> None:
     session = swept(new_store())
     metadata = {
