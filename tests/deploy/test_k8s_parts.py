@@ -7,7 +7,8 @@ import pytest
 
 from grid.jobs import STEADY
 from tests.deploy.policies import listed, statements
-from tests.deploy.test_k8s import Resource, clusters, resources
+from tests.deploy.test_k8s import FOLDERS, Resource, clusters, resources
+from tests.deploy.test_readme import commands
 from tests.deploy.tools import DEPLOY
 
 STANDING = ["overlays/aws", "overlays/dev", "overlays/onprem"]
@@ -20,6 +21,45 @@ def named(folder: str, kind: str, name: str) -> Resource:
 
 def matches(selector: dict[str, str], labels: dict[str, str]) -> bool:
     return selector.items() <= labels.items()
+
+
+REFERENCES = {
+    "secretName": "Secret",
+    "secretKeyRef": "Secret",
+    "secretRef": "Secret",
+    "configMap": "ConfigMap",
+    "configMapKeyRef": "ConfigMap",
+    "configMapRef": "ConfigMap",
+    "claimName": "PersistentVolumeClaim",
+    "serviceAccountName": "ServiceAccount",
+}
+"""Fields of pods and of Ray clusters that name something else."""
+
+
+def referred(node: Any) -> set[tuple[str, str]]:
+    """Kind and name of all that a resource takes for granted."""
+    if isinstance(node, list):
+        return {thing for item in node for thing in referred(item)}
+    if not isinstance(node, dict):
+        return set()
+    found = {thing for value in node.values() for thing in referred(value)}
+    here = {kind: node[field] for field, kind in REFERENCES.items() if field in node}
+    return found | {(kind, name if isinstance(name, str) else name["name"]) for kind, name in here.items()}
+
+
+def rendered_names(folder: str) -> set[tuple[str, str]]:
+    return {(r["kind"], r["metadata"]["name"]) for r in resources(folder)}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_all_that_pods_name_is_there(folder: str):
+    """Rendered beside them, made by hand as README.md says, or, for a sweep, of any overlay that was applied before."""
+    asked = referred(resources(folder, "RayCluster", "RayJob", "StatefulSet"))
+    assert {("ServiceAccount", "ray-worker"), ("Secret", "ray-token")} <= asked
+    there = rendered_names(folder) | {("Secret", words[5]) for words in commands("kubectl") if "secret" in words}
+    if folder not in STANDING:
+        there |= set.intersection(*(rendered_names(each) for each in STANDING))
+    assert asked - there == set()
 
 
 @pytest.mark.parametrize("folder", STANDING)
