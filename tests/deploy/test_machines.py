@@ -56,6 +56,16 @@ def test_machines_are_what_aws_calls_machines():
         assert not report.has_errors(), f"{name}: {report.generate_report()}"
 
 
+def test_machines_of_aws_have_rsync_before_anybody_can_log_in():
+    """A bootcmd runs before users are made, packages of cloud-init only after."""
+    for name, kind in config("aws.yaml")["available_node_types"].items():
+        header, _, text = kind["node_config"]["UserData"].partition("\n")
+        assert header == "#cloud-config", name
+        (command,) = yaml.safe_load(text)["bootcmd"]
+        assert "apt-get install -y -qq rsync" in command, name
+        subprocess.run(["sh", "-n", "-c", command], check=True)
+
+
 def test_the_head_stays_workers_go_and_money_is_bounded():
     aws = config("aws.yaml")
     kinds = aws["available_node_types"]
@@ -93,10 +103,15 @@ def test_nodes_have_the_token_the_settings_and_pinned_packages(name: str):
     cluster = config(name)
     for there, here in cluster["file_mounts"].items():
         assert here.startswith("~") or (REPOSITORY / here).exists(), there
-    assert cluster["file_mounts"]["/opt/grid/token"] == "~/.ray/auth_token"
+        assert there.startswith("~/"), "sent as ssh_user, before any command makes a folder"
+    assert cluster["file_mounts"]["~/grid-src/token"] == "~/.ray/auth_token"
     for command in (*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]):
         assert command.startswith(". /opt/grid/environment.sh;")
     assert any("--require-hashes" in command for command in cluster["setup_commands"])
+    used = set(re.findall(r"~/grid-src/[\w./-]+", "\n".join(cluster["setup_commands"])))
+    sent = tuple(cluster["file_mounts"])
+    assert len(used) > 3
+    assert [path for path in used if not path.startswith(sent)] == []
     assert "--dashboard-host=127.0.0.1" in cluster["head_start_ray_commands"][-1]
     pinned = re.search(r"^botocore==(\S+)", (REPOSITORY / "requirements" / "run.txt").read_text(), re.MULTILINE)
     assert pinned

@@ -46,7 +46,7 @@ def known_to_click(command: Any, words: list[str]) -> bool:
 
 CHECKED = {"aws", "docker", "grid", "kubectl", "ray"}
 """Programs whose words a test of this file looks up."""
-PLAIN = {"chmod", "cp", "export", "sbatch", "systemctl", "useradd"}
+PLAIN = {"apt-get", "chmod", "cp", "export", "install", "sbatch", "systemctl"}
 """Programs of any system whose words are looked at by eye."""
 
 
