@@ -141,12 +141,11 @@ STORES = (
 CLUSTER = (
     Panel(
         "Nodes",
-        "As Ray counts them; pending and failed ones with an autoscaler only.",
+        "As Ray counts them; pending ones with an autoscaler only.",
         "short",
         (
             ("count by (RayNodeType) (ray_node_cpu_count)", "{{RayNodeType}}"),
             ("sum(ray_cluster_pending_nodes)", "pending"),
-            ("sum(ray_cluster_failed_nodes)", "failed"),
         ),
     ),
     Panel(

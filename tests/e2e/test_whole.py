@@ -44,7 +44,7 @@ PATIENT = {
     "RAY_health_check_failure_threshold": "10",
 }
 """The settings that nodes must have, at values that spare a node which gets no CPU for some seconds."""
-NEED_AN_AUTOSCALER = {"ray_cluster_failed_nodes", "ray_cluster_pending_nodes"}
+NEED_AN_AUTOSCALER = {"ray_cluster_pending_nodes"}
 
 
 @dataclass
