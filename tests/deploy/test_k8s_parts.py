@@ -23,6 +23,27 @@ def matches(selector: dict[str, str], labels: dict[str, str]) -> bool:
     return selector.items() <= labels.items()
 
 
+def selects(selector: Resource, labels: dict[str, str]) -> bool:
+    """A label selector as Kubernetes reads it, as far as deploy/ goes."""
+    expressions = selector.get("matchExpressions", ())
+    assert all(e["operator"] == "In" for e in expressions)
+    wanted = all(labels.get(e["key"]) in e["values"] for e in expressions)
+    return wanted and matches(selector.get("matchLabels", {}), labels)
+
+
+def reaches(folder: str, source: dict[str, str], target: dict[str, str], port: int) -> bool:
+    """Whether policies let pods with the labels `source` out to those with labels `target`, and these let them in."""
+    policies = [p["spec"] for p in resources(folder, "NetworkPolicy")]
+
+    def let(direction: str, peer: str, here: dict[str, str], there: dict[str, str]) -> bool:
+        rules = [r for p in policies if selects(p["podSelector"], here) for r in p.get(direction, ())]
+        ports = [r for r in rules if "ports" not in r or port in [p["port"] for p in r["ports"]]]
+        pods = [peer_of["podSelector"] for r in ports for peer_of in r[peer] if set(peer_of) == {"podSelector"}]
+        return any(selects(pod, there) for pod in pods)
+
+    return let("egress", "to", source, target) and let("ingress", "from", target, source)
+
+
 REFERENCES = {
     "secretName": "Secret",
     "secretKeyRef": "Secret",
@@ -105,6 +126,18 @@ def test_the_state_of_the_head_is_in_a_valkey_that_is_there_and_keeps_it_on_disk
     waiting = [int(e["value"]) for e in waits if e["name"] == "RAY_gcs_rpc_server_reconnect_timeout_s"]
     assert len(waiting) == len(spec["workerGroupSpecs"])
     assert min(waiting) >= 300, "workers wait until a head is scheduled anew"
+
+
+@pytest.mark.parametrize("folder", STANDING)
+def test_valkey_is_reached_by_heads_and_by_what_cleans_up_after_them_alone(folder: str):
+    """KubeRay labels the pod of the job that forgets a deleted cluster `redis-cleanup`, and else as the head."""
+    valkey = named(folder, "StatefulSet", "valkey")["spec"]["template"]["metadata"]["labels"]
+    kinds = ("head", "redis-cleanup", "worker")
+    nodes = {kind: {"ray.io/node-type": kind, "ray.io/is-ray-node": "yes"} for kind in kinds}
+    assert [kind for kind in kinds if reaches(folder, nodes[kind], valkey, 6379)] == ["head", "redis-cleanup"]
+    assert reaches(folder, {"backtest-grid/client": "yes"}, nodes["head"], 8265)
+    assert not reaches(folder, {}, nodes["head"], 8265)
+    assert not reaches(folder, {}, valkey, 6379)
 
 
 @pytest.mark.parametrize("folder", GROWING)
