@@ -1,6 +1,7 @@
 #!/bin/sh
-# What a container does: `head`, `worker`, `sweep` (run one, as a job that is repeated until it is done), `drain` (this
-# node, before it ends), or any other command as it stands.
+# What a container does: `head`, `worker`, `sweep` (run one, as a job that is repeated until it is done), or any other
+# command as it stands. A node that gets SIGTERM drains itself: Ray places nothing new on it, and ends it when nothing runs
+# there, after RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S (30) seconds at the latest.
 #
 # A node of Ray runs whatever it is sent. So head, worker and `ray start` are refused without a token, unless
 # GRID_ALLOW_NO_TOKEN=1 says that nobody else reaches this network.
@@ -62,10 +63,6 @@ sweep)
     grid run "$@" || code=$?
     [ "$code" -ne 1 ] || code=0
     exit "$code"
-    ;;
-drain)
-    exec ray drain-node --reason=DRAIN_NODE_REASON_PREEMPTION --reason-message="the node is about to end" \
-        --deadline-remaining-seconds="${GRID_DRAIN_SECONDS:-100}"
     ;;
 ray)
     [ "${2:-}" != start ] || require_token

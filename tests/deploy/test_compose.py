@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.deploy.tools import DEPLOY, checked
+from tests.deploy.tools import DEPLOY, DRAIN_S, checked
 from tests.services import seaweed
 from tests.services.programs import program
 
@@ -97,6 +97,13 @@ def test_no_work_on_the_head_and_as_many_workers_as_one_likes(services: dict[str
     assert worker["networks"] == {"grid": None}
     text = checked("docker-compose", *FILES, "config", "--format", "json", GRID_WORKERS="7")
     assert json.loads(text)["services"]["ray-worker"]["deploy"]["replicas"] == 7
+
+
+def test_nodes_have_time_for_rays_own_draining(services: dict[str, Any]):
+    for name in ("ray-head", "ray-worker"):
+        parts = re.findall(r"(\d+)([ms])", services[name]["stop_grace_period"])
+        assert sum(int(number) * {"m": 60, "s": 1}[unit] for number, unit in parts) >= DRAIN_S + 15, name
+        assert services[name]["init"], "it passes on the signal"
 
 
 def test_the_head_keeps_its_state_in_valkey_which_keeps_it_on_disk(services: dict[str, Any]):

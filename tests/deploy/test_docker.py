@@ -124,9 +124,9 @@ def test_a_sweep_with_failed_trials_is_no_failed_job(tmp_path: Path):
 
 def test_every_option_it_gives_to_ray_exists():
     """Ray's command line has them, hidden ones too."""
-    from ray.scripts.scripts import drain_node, start
+    from ray.scripts.scripts import start
 
-    known = {option for command in (start, drain_node) for parameter in command.params for option in parameter.opts}
+    known = {option for parameter in start.params for option in parameter.opts}
     used = set(re.findall(r"(--[a-z-]+)=?", ENTRYPOINT.read_text()))
     assert len(used) > 8
     assert used <= known

@@ -17,7 +17,7 @@ from grid.jobs import STEADY
 from grid.partition import CLUSTER_SETTINGS
 from tests.conftest import REPOSITORY
 from tests.deploy.policies import listed, statements
-from tests.deploy.tools import DEPLOY, checked
+from tests.deploy.tools import DEPLOY, DRAIN_S, checked
 
 VM, SBATCH = DEPLOY / "vm", DEPLOY / "slurm" / "sweep.sbatch"
 PATIENCE_S = 60
@@ -231,6 +231,9 @@ def test_nodes_are_started_again_and_sweeps_only_when_that_helps():
         assert "Restart=always" in texts[name]
         assert "ExecCondition=/usr/bin/test -s /opt/grid/token" in texts[name], "no token, no node"
         assert "EnvironmentFile=/opt/grid/grid.env" in texts[name]
+        assert "KillMode=mixed\n" in texts[name], "else the raylet is ended beside `ray start`, which would drain it"
+        assert int(re.findall(r"^TimeoutStopSec=(\d+)$", texts[name], re.MULTILINE)[0]) >= DRAIN_S + 15
+        assert "ExecStop" not in texts[name]
     sweep = texts["grid-sweep@.service"]
     assert "SuccessExitStatus=1\n" in sweep
     assert "RestartPreventExitStatus=2 3\n" in sweep

@@ -4,10 +4,14 @@ import os
 import subprocess
 from pathlib import Path
 
+from ray._private.ray_constants import RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S
+
 from tests.conftest import REPOSITORY
 from tests.services.programs import program
 
 DEPLOY = REPOSITORY / "deploy"
+DRAIN_S = RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S
+"""How long a node of Ray that got SIGTERM waits for what runs on it."""
 
 
 def checked(name: str, *arguments: str | Path, **environment: str) -> str:
