@@ -10,7 +10,8 @@
 #   RAY_HEAD                where a worker finds the head, HOST:6379
 #   GRID_OBJECT_STORE_BYTES memory of the object store, at most that of /dev/shm; default 1 GB
 #   GRID_NODE_CPUS          CPUs that a worker offers; default: what it has
-#   RAY_REDIS_ADDRESS       HOST:6379 of a Valkey that outlives the head, with GRID_REDIS_PASSWORD_FILE
+#   RAY_REDIS_ADDRESS       HOST:6379 of a Valkey that outlives the head, with GRID_REDIS_PASSWORD_FILE; Ray takes the
+#                           password as an argument only, and passes it on as one, so that `ps` on the head shows it
 set -eu
 
 fail() {

@@ -110,6 +110,7 @@ def test_rules_of_the_operator_that_no_schema_holds(folder: str):
         assert job["shutdownAfterJobFinishes"]
         assert job["ttlSecondsAfterFinished"] > 0
         assert job["activeDeadlineSeconds"] > 0
+        assert job["backoffLimit"] <= 1, "each is a new cluster, also for bad input, which comes out the same again"
         assert not job["rayClusterSpec"].get("enableInTreeAutoscaling"), "Kueue takes no cluster that grows"
         assert "clusterSelector" not in job
         submitter = job["submitterPodTemplate"]["spec"]
