@@ -154,6 +154,15 @@ def test_budgets_of_disruption_are_of_the_head_and_of_the_drivers_nodes(folder: 
     assert found == {"ray-head": [("head", "headgroup")], "drivers": [("worker", "on-demand")]}
 
 
+@pytest.mark.parametrize("folder", STANDING)
+def test_grafanas_sidecar_finds_the_dashboard(folder: str):
+    config = named(folder, "ConfigMap", "grafana-dashboard")
+    assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert config["metadata"]["namespace"] == "backtest-grid"
+    (name,) = config["data"]
+    assert config["data"][name] == (DEPLOY / "monitoring" / "grafana" / "dashboards" / name).read_text()
+
+
 def mounted(pod: dict[str, Any]) -> dict[str, tuple[str, bool]]:
     """Claims by the path at which a pod has them, and whether it may only read."""
     claims = {
