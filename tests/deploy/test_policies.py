@@ -1,5 +1,6 @@
 """deploy/aws/: no wildcard where it matters, and what the roles may do is what a sweep needs and no more."""
 
+import json
 import random
 import re
 from pathlib import Path
@@ -94,6 +95,31 @@ def test_the_head_of_virtual_machines_ends_machines_of_its_cluster_only():
     assert not allowed("ec2:TerminateInstances", machine, head, **{"aws:ResourceTag/ray-cluster-name": "other"})
     assert not allowed("ec2:RunInstances", "arn:aws:ec2:eu-central-1:111122223333:subnet/subnet-other", head)
     assert not allowed("s3:GetObject", f"{BUCKET}/ohlcv/a", head)
+
+
+def test_the_head_may_start_spot_machines():
+    """Which AWS takes for requests of their own."""
+    head = statements(AWS / "iam" / "vm-head.json")
+    for kind in ("instance", "volume", "network-interface", "spot-instances-request"):
+        assert allowed("ec2:RunInstances", f"arn:aws:ec2:eu-central-1:111122223333:{kind}/x-1", head), kind
+
+
+def test_the_budget_is_what_aws_calls_one_and_tells_somebody():
+    from botocore.session import Session
+    from botocore.validate import ParamValidator
+
+    notices = json.loads((AWS / "budget-notifications.json").read_text())
+    asked = {"AccountId": "111122223333", "Budget": json.loads((AWS / "budget.json").read_text())}
+    shape = Session().get_service_model("budgets").operation_model("CreateBudget").input_shape
+    report = ParamValidator().validate({**asked, "NotificationsWithSubscribers": notices}, shape)
+    assert not report.has_errors(), report.generate_report()
+    assert all(notice["Subscribers"] for notice in notices)
+    text = (DEPLOY / "README.md").read_text()
+    assert "--notifications-with-subscribers file://deploy/aws/budget-notifications.json" in text
+    (tag,) = asked["Budget"]["CostFilters"]["TagKeyValue"]
+    key, value = tag.removeprefix("user:").split("$")
+    assert f"TagKey={key},Status=Active" in text, "a budget does not count by a tag that is not active"
+    assert f"{{Key: {key}, Value: {value}}}" in (DEPLOY / "vm" / "aws.yaml").read_text()
 
 
 def test_the_endpoint_lets_through_what_the_roles_need():
