@@ -18,6 +18,7 @@ from tests.services.programs import program
 
 COMPOSE = DEPLOY / "compose"
 EXAMPLE = COMPOSE / ".env.example"
+IMAGE = (DEPLOY / "docker" / "Dockerfile").read_text()
 FILES = ("--env-file", EXAMPLE, "--profile", "*", "--file", COMPOSE / "compose.yaml")
 
 
@@ -84,8 +85,21 @@ def test_object_store_fits_into_shared_memory_and_both_into_the_limit(services: 
     for name in ("ray-head", "ray-worker"):
         service = services[name]
         store, shm = int(service["environment"]["GRID_OBJECT_STORE_BYTES"]), int(service["shm_size"])
-        assert store <= shm <= int(service["deploy"]["resources"]["limits"]["memory"]) / 2, name
+        sizes = [re.search(r"size=(\d+)([mg])", each) for each in service["tmpfs"]]
+        folders = sum(int(found[1]) * {"m": 2**20, "g": 2**30}[found[2]] for found in sizes if found)
+        assert all(sizes), "without a size it may take half of the machine"
+        assert store <= shm, name
+        assert shm + folders <= int(service["deploy"]["resources"]["limits"]["memory"]) / 2, name
+        disks = {v["target"] for v in service["volumes"] if v["type"] == "volume"}
+        assert disks == {"/var/lib/ray", "/var/cache/grid"}, "what is spilled and kept is not in memory"
+        assert all(f" {folder}" in IMAGE for folder in disks), "a volume has the owner that its folder has in the image"
     assert services["ray-worker"]["deploy"]["replicas"] == 2
+
+
+def test_grafana_fetches_and_reports_nothing(services: dict[str, Any]):
+    settings = services["grafana"]["environment"]
+    assert settings["GF_PLUGINS_PREINSTALL_DISABLED"] == settings["GF_SECURITY_DISABLE_GRAVATAR"] == "true"
+    assert settings["GF_ANALYTICS_REPORTING_ENABLED"] == settings["GF_ANALYTICS_CHECK_FOR_UPDATES"] == "false"
 
 
 def test_no_work_on_the_head_and_as_many_workers_as_one_likes(services: dict[str, Any]):
