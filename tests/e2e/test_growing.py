@@ -75,7 +75,7 @@ def cpus(cluster: Cluster) -> int:
 
 
 def test_it_grows_to_what_the_sweep_names_and_shrinks_afterwards(cluster: Cluster):
-    space = {"fast": {"range": [2, 40, 1]}, "slow": {"range": [5, 50, 1]}, "pause_ms": 100.0}
+    space = {"fast": {"range": [2, 40, 1]}, "slow": {"range": [5, 50, 1]}, "pause_ms": 150.0}
     spec = small(cluster.folder / "results", strategy="tests.e2e.sweeps:Slow", space=space)
     spec["data"] = {**spec["data"], "store": str(DATA), "symbols": ["IBM"]}
     spec["cluster"] = {"cpus": MOST - 1}

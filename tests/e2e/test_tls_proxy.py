@@ -75,7 +75,7 @@ def test_a_sweep_is_sent_and_followed_by_tls(
     alone = run({**sweep, "results": {"store": str(tmp_path), "keep_best": 3}}, "serial")
     assert digest(session.trials()) == digest(alone.trials())
     listed = cluster.grid("ls", "--address", proxy.url, "--json", **trusting).json()
-    assert [(job["job_id"], job["status"]) for job in listed] == [("by-tls", "succeeded")]
+    assert [(job["job_id"], job["status"]) for job in listed] == [("by-tls", "done")]
     assert "12 trials on 2 datasets" in cluster.grid("logs", "by-tls", "--address", proxy.url, **trusting).out
     seen = cluster.grid("doctor", "--address", proxy.url, "--json", **trusting)
     assert {c["name"]: c["ok"] for c in seen.json()}["authentication"], seen.out
