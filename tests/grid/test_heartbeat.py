@@ -125,6 +125,22 @@ def test_it_beats_in_the_background_and_says_goodbye(monkeypatch: pytest.MonkeyP
     assert len(beats) == count
 
 
+def test_it_beats_on_whatever_fails_beside_it(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    """Else a driver that lives would look dead, and a second one begin."""
+    monkeypatch.setattr(heartbeat, "EVERY_S", 0.01)
+    beats: list[float] = []
+
+    def fail() -> None:
+        raise RuntimeError("no telemetry")
+
+    with Heartbeat(folder_of(), beats.append, [fail]).beating():
+        until = time.monotonic() + 30
+        while len(beats) < 4 and time.monotonic() < until:
+            time.sleep(0.01)
+    assert len(beats) >= 4
+    assert "the heartbeat goes on without something that failed" in caplog.text
+
+
 def test_a_store_that_fails_disturbs_nothing(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(heartbeat, "EVERY_S", 0.01)
     provider, beats = FaultyProvider(), []
