@@ -86,7 +86,7 @@ PEERS := .venv-peers/bin/python
 bench-peers: .venv-peers/made  ## the same sweep in vectorbt and backtesting.py, in a venv of its own (minutes)
 	$(PEERS) -m tests.benchmarks.peers
 
-e2e: .venv/deploy system-packages  ## S3, Redis, Prometheus and a Ray of three nodes behind a token, and sweeps on them
+e2e: .venv/deploy system-packages  ## S3, Valkey, Prometheus and a Ray of three nodes behind a token, and sweeps on them
 	$(BIN)/python -m pytest -m ray tests/e2e/test_whole.py tests/e2e/test_side_by_side.py tests/e2e/test_growing.py \
 	  tests/e2e/test_tls_proxy.py
 
@@ -105,11 +105,7 @@ requirements: .venv/dev  ## resolve the pins again
 	  --output-file requirements/peers.txt
 
 system-packages:   ## install what tests use besides Python (Debian or Ubuntu, as root or with sudo)
-	@for p in prometheus redis-server systemd-analyze; do command -v $$p || missing=1; done >/dev/null; \
-	  [ -z "$$missing" ] || { \
-	  run=$$([ "$$(id -u)" = 0 ] || echo sudo); export DEBIAN_FRONTEND=noninteractive; \
-	  $$run apt-get update -qq && \
-	  $$run apt-get install -y -qq --no-install-recommends prometheus redis-server systemd; }
+	@tests/services/install.sh
 
 deploy-tools: .venv/deploy .venv-sbom/made  ## install what checks the files of deploy/
 

@@ -1,4 +1,4 @@
-"""The head of a cluster is lost: with Redis behind it a sweep goes on, without it the session is resumed elsewhere."""
+"""The head of a cluster is lost: with Valkey behind it a sweep goes on, without it the session is resumed elsewhere."""
 
 import json
 import subprocess
@@ -36,16 +36,20 @@ ON_A_WORKER = 1
 
 
 @contextmanager
-def redis(net: Network, folder: Path) -> Iterator[str]:
+def valkey(net: Network, folder: Path) -> Iterator[str]:
     """A server with a password, where the head can reach it; its address."""
     port = free_port()
     options = ["--bind", net.host, "--port", str(port), "--dir", str(folder), "--save", "", "--requirepass", PASSWORD]
-    server = subprocess.Popen([program("redis-server"), *options], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen([program("valkey-server"), *options], stdout=subprocess.DEVNULL)
     try:
         yield f"{net.host}:{port}"
     finally:
         server.kill()
         server.wait(10)
+
+
+IMPATIENT = {"RAY_gcs_rpc_server_reconnect_timeout_s": "25"}
+"""After so long nodes and drivers give a lost head up; 60 s by default."""
 
 
 class Sweep:
@@ -101,8 +105,8 @@ def undisturbed(folder: Path) -> Session:
     return run(sweep_of(str(DATA), str(folder / "undisturbed"), 40), "serial")
 
 
-def test_with_redis_a_sweep_outlives_the_head(tmp_path: Path) -> None:
-    with network(3) as net, redis(net, tmp_path) as address:
+def test_with_valkey_a_sweep_outlives_the_head(tmp_path: Path) -> None:
+    with network(3) as net, valkey(net, tmp_path) as address:
         behind = {"RAY_REDIS_ADDRESS": address, "RAY_external_storage_namespace": f"n{uuid.uuid4().hex[:8]}"}
         own = environment(tmp_path)
         with nodes(net, 0, {**own, **behind}, tmp_path, head_options=(f"--redis-password={PASSWORD}",)) as cluster:
@@ -123,6 +127,25 @@ def test_with_redis_a_sweep_outlives_the_head(tmp_path: Path) -> None:
     session = sweep.session()
     assert session.ledger.done.total() > before
     assert digest(session.trials()) == digest(undisturbed(tmp_path).trials())
+
+
+def test_a_driver_whose_head_alone_is_lost_says_so_and_ends_and_its_session_is_resumed(tmp_path: Path) -> None:
+    with network(3) as net:
+        with nodes(net, 2, environment(tmp_path) | IMPATIENT, tmp_path) as cluster:
+            sweep = Sweep(cluster, tmp_path)
+            with sweep.driver() as driver:
+                sweep.wait(driver, 100)
+                cluster.kill(0)
+                assert driver.wait(PATIENCE_S) == 130, sweep.log.read_text()
+        said = sweep.log.read_text()
+        assert "does not answer; where it is not back within 15 s this driver ends" in said
+        assert f"Next, on a cluster that runs: grid resume {sweep.id}" in said
+        assert "terminate" not in said, "Ray was faster"
+        with nodes(net, 2, environment(tmp_path), tmp_path) as cluster:
+            sweep.cluster = cluster
+            with sweep.driver() as driver:
+                assert driver.wait(PATIENCE_S) == 0, sweep.log.read_text()
+    assert digest(sweep.session().trials()) == digest(undisturbed(tmp_path).trials())
 
 
 def test_without_it_the_session_is_resumed_on_another_cluster(tmp_path: Path) -> None:

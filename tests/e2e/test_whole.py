@@ -74,10 +74,10 @@ class Whole(Cluster):
 
 @contextlib.contextmanager
 def control_plane(folder: Path, password: str) -> Iterator[str]:
-    """Debian's redis-server, which speaks what Valkey speaks; its address."""
-    port, settings = free_port(), folder / "redis.conf"
+    """A Valkey with a password that keeps what it is told; its address."""
+    port, settings = free_port(), folder / "valkey.conf"
     settings.write_text(f"bind 127.0.0.1\nport {port}\ndir {folder}\nrequirepass {password}\nappendonly yes\n")
-    server = subprocess.Popen([program("redis-server"), settings], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen([program("valkey-server"), settings], stdout=subprocess.DEVNULL)
     try:
         yield f"127.0.0.1:{port}"
     finally:
