@@ -3,13 +3,16 @@
 `python -m tests.chaos.fuzz 10000` tries so many of each.
 """
 
+import json
 import random
 import shutil
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -97,13 +100,30 @@ def sweep_case(folder: Path) -> Case:
         target.write_bytes(spoilt(right, random.Random(seed)))
         try:
             resolved = resolve(load_sweep(target, {}))
-            numbers = resolved.plan.total
+            count = resolved.plan.count()
         except (BadInput, StorageError, StrategyError) as error:
             return checked(error)
-        assert numbers > 0
+        given, understood = yaml.safe_load(target.read_bytes()), resolved.sweep.model_dump(mode="json")
+        assert has(understood, given), f"{given} was understood as {understood}"
+        points = [dict(zip(given["space"], values, strict=True)) for values in product(*given["space"].values())]
+        if given.get("constraints") == ["fast < slow"]:
+            points = [point for point in points if point["fast"] < point["slow"]]
+        assert count.trials == len(points) * len(resolved.datasets)
         return RIGHT
 
     return case
+
+
+def has(understood: Any, given: Any) -> bool:
+    """Whether all that was given is in what was understood, of the same types; a value may stand for a list of it, and
+    folders are understood from here.
+    """
+    if isinstance(given, dict):
+        return all(name in understood and has(understood[name], value) for name, value in given.items())
+    if isinstance(given, str):
+        return understood in (given, [given], str(Path(given).absolute()))
+    values = understood["values"] if isinstance(understood, dict) else understood
+    return json.dumps(given) in (json.dumps(values), json.dumps(values)[1:-1])
 
 
 def commit_case(_folder: Path) -> Case:
