@@ -40,7 +40,7 @@ def check_space(strategy_cls: type[BaseModel], sweep: Sweep) -> None:
                 f"space.{name} is missing: the strategy {sweep.strategy} has no default for it. Give its values, "
                 f"or one fixed value ({_allowed(field)})."
             )
-    check_not_empty(points_of(sweep))
+    check_not_empty(points_of(sweep, 1))
 
 
 def _check_values(strategy_cls: type[BaseModel], name: str, axis: Axis) -> None:

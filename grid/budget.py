@@ -2,14 +2,15 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from grid.errors import Refused
+from grid.halving import Rung
 from grid.pace import LONGEST_EVER_S, LONGEST_S, MOST_NUMBERS, UNITS_WANTED
 from grid.rehearse import Rehearsal
 from grid.resolve import ResolvedSweep
-from grid.search import Asked
+from grid.search import Asked, rungs_of
 from grid.validation.sharpe import minimum_backtest_years
 from storage.timeframes import bars_per_year
 
@@ -23,7 +24,8 @@ def cpus_here() -> int:
 class Estimate:
     """trials with their standard error (0 where exact); `reused`: rows that are there already, by the session that ran
     them (where a method asks for points: of the whole space); `rounds` in which points are asked for, 1 where results
-    decide nothing; `bytes_read` from the store, once per node; CPU and wall seconds from the rehearsal (without
+    decide nothing; the `rungs` of successive halving, else none, and their work as a `share` of that of all points
+    on everything; `bytes_read` from the store, once per node; CPU and wall seconds from the rehearsal (without
     start-up and asking); `cost` by `cluster.price_per_cpu_hour`, None without a price. `years` of history that the
     sweep sees, and the `least_years` below which so many trials without skill are expected to show an annual Sharpe
     ratio of 1 (minimum backtest length).
@@ -36,6 +38,8 @@ class Estimate:
     datasets: int
     units: int
     rounds: int
+    rungs: tuple[Rung, ...]
+    share: float
     bytes_read: int
     cpu_seconds: float
     cpus: int
@@ -71,6 +75,14 @@ class Estimate:
             )
 
 
+def cost_share(rungs: Sequence[Rung], seconds_per_trial: Sequence[float]) -> float:
+    """What rungs cost, as a share of all their points on everything; 1 without rungs. seconds_per_trial: by dataset."""
+    if not rungs:
+        return 1.0
+    cost = sum((r.stop - r.first) * r.share * sum(seconds_per_trial[d] for d in r.datasets) for r in rungs)
+    return cost / (rungs[0].stop * sum(seconds_per_trial))
+
+
 def amounts(*values: float) -> list[str]:
     """Sums of money for people: two decimals, or as many as tell them from nothing and from one another."""
     decimals = next(n for n in range(2, 13) if n == 12 or _told_apart([*values, 0.0], n))
@@ -89,15 +101,15 @@ def estimate(resolved: ResolvedSweep, rehearsal: Rehearsal, reused: Mapping[str,
     count, cluster, data = resolved.plan.count(), resolved.sweep.cluster, resolved.sweep.data
     reused = dict(reused or {})
     there = 0 if isinstance(resolved.points, Asked) else sum(reused.values())
-    numbers, trials = len(resolved.points), max(count.trials - there, 0) / len(resolved.datasets)
-    cpu = sum(d["seconds_per_trial"] for d in rehearsal.datasets) * trials
+    numbers, each_s = len(resolved.points), [d["seconds_per_trial"] for d in rehearsal.datasets]
+    seconds = [
+        s * whole for s, whole in zip(each_s, resolved.plan.whole_trials(max(count.trials - there, 0)), strict=True)
+    ]
+    cpu, rungs = sum(seconds), rungs_of(resolved.points)
     cpus = cluster.cpus or cpus_here()
     unit_s = min(max(LONGEST_S, cpu / UNITS_WANTED), LONGEST_EVER_S)
     rounds = len(resolved.points.spans) if isinstance(resolved.points, Asked) else 1
-    units = sum(
-        max(rounds, math.ceil(d["seconds_per_trial"] * trials / unit_s), math.ceil(numbers / MOST_NUMBERS))
-        for d in rehearsal.datasets
-    )
+    units = sum(max(rounds, math.ceil(own / unit_s), math.ceil(numbers / MOST_NUMBERS)) for own in seconds)
     store = resolved.store()
     price = cluster.price_per_cpu_hour
     return Estimate(
@@ -108,6 +120,8 @@ def estimate(resolved: ResolvedSweep, rehearsal: Rehearsal, reused: Mapping[str,
         datasets=len(resolved.datasets),
         units=units,
         rounds=rounds,
+        rungs=rungs,
+        share=cost_share(rungs, each_s),
         bytes_read=sum(store.bytes_of(key, data.start, data.end) for key in resolved.datasets),
         cpu_seconds=cpu,
         cpus=cpus,

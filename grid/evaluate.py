@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from grid.conditions import machine_kind
 from grid.engine import METRICS, Engine
+from grid.halving import Rung
 from grid.plan import WorkUnit
 from grid.resolve import LoadedBars, ResolvedSweep
-from grid.results import BLOCK_COLUMNS, FAILED, OK, ResultBatch, batch_of, result_schema
+from grid.results import BLOCK_COLUMNS, FAILED, HISTORY_SHARE, OK, ResultBatch, batch_of, schema_of
 from grid.reuse import Known
-from grid.search import space_of
-from strategies import Strategy
+from grid.search import rung_of
+from storage.ohlcv import DatasetKey
+from strategies import Bars, Strategy
 
 ERROR_LENGTH = 500
 _FOLDERS = re.compile(r"(?<![\w./:-])(?:/[\w.+@-]+)+/(?=[\w.+@-])")
@@ -32,9 +34,9 @@ class Evaluator:
     def __init__(self, resolved: ResolvedSweep) -> None:
         sweep = resolved.sweep
         self.resolved = resolved
-        self.schema = result_schema(space_of(sweep), sweep.validation.blocks)
+        self.schema = schema_of(sweep)
         self._keep = max(sweep.results.keep_best, 1)
-        self._engine: tuple[int, Engine] | None = None
+        self._engine: tuple[int, Rung | None, Bars, Engine] | None = None
 
     def evaluate(self, unit: WorkUnit, loaded: LoadedBars, known: Known | None = None) -> ResultBatch:
         """Backtest every trial of the unit. A strategy that raises is a failed row, not an error here.
@@ -53,7 +55,7 @@ class Evaluator:
     def rows_of(
         self, dataset: int, points: NDArray[np.int64], loaded: LoadedBars, known: Known | None = None
     ) -> pa.Table:
-        """The result rows of these points on a dataset; int64[k], none of them a hole.
+        """The result rows of these points on a dataset; int64[k], none of them a hole, all of one rung.
 
         known: some of them that are taken over; the points are ascending then.
         """
@@ -61,15 +63,20 @@ class Evaluator:
         rows = _Rows(len(points), self.resolved.sweep.validation.blocks)
         left = np.arange(len(points)) if known is None else rows.take_over(points, known)
         trials = list(zip(*(column[left].tolist() for column in columns.values()), strict=True))
-        for at in in_tiles(trials, loaded.bars.rows_kept):
+        engine = self._engine_of(dataset, loaded, self._rung(points))
+        for at in in_tiles(trials, engine.bars.rows_kept):
             parameters = dict(zip(columns, trials[at], strict=True))
-            self._one(self._engine_of(dataset, loaded), parameters, rows, int(left[at]))
+            self._one(engine, parameters, rows, int(left[at]))
         return self._table(rows, dataset, points)
 
     def _table(self, rows: "_Rows", dataset: int, points: NDArray[np.int64]) -> pa.Table:
         key, first = self.resolved.datasets[dataset], dataset * len(self.resolved.points)
         columns = self.resolved.points.columns(points)
-        return rows.table(self.schema, points + first, key.symbol, key.timeframe, columns)
+        rung = self._rung(points)
+        return rows.table(self.schema, points + first, key, columns, 1.0 if rung is None else rung.share)
+
+    def _rung(self, points: NDArray[np.int64]) -> Rung | None:
+        return rung_of(self.resolved.points, int(points[0])) if len(points) else None
 
     def failed_rows(self, unit: WorkUnit, error: str) -> pa.Table:
         """Rows that say why the trials of a unit have no result (they killed their worker, ran out of time, ...)."""
@@ -88,10 +95,13 @@ class Evaluator:
                 raise
             rows.fail(i, describe(error, self.resolved.strategy))
 
-    def _engine_of(self, dataset: int, loaded: LoadedBars) -> Engine:
-        if self._engine is None or self._engine[0] != dataset or self._engine[1].bars is not loaded.bars:
-            self._engine = dataset, Engine(loaded.bars, self.resolved.sweep.execution, loaded.edges)
-        return self._engine[1]
+    def _engine_of(self, dataset: int, loaded: LoadedBars, rung: Rung | None) -> Engine:
+        kept = self._engine
+        if kept is None or kept[:2] != (dataset, rung) or kept[2] is not loaded.bars:
+            part = loaded.upto(rung)
+            kept = dataset, rung, loaded.bars, Engine(part.bars, self.resolved.sweep.execution, part.edges)
+            self._engine = kept
+        return kept[3]
 
 
 def in_tiles(trials: Sequence[tuple[Any, ...]], rows_kept: int) -> list[int]:
@@ -139,11 +149,11 @@ class _Rows:
         self.errors[i] = error
 
     def table(
-        self, schema: pa.Schema, ids: NDArray[np.int64], symbol: str, timeframe: str, columns: dict[str, NDArray[Any]]
+        self, schema: pa.Schema, ids: NDArray[np.int64], key: DatasetKey, columns: dict[str, NDArray[Any]], share: float
     ) -> pa.Table:
-        """The rows under `schema`; `columns` holds the parameters."""
+        """The rows under `schema`; `columns` holds the parameters, `share` is that of the history."""
         status = [FAILED if i in self.errors else OK for i in range(self.n)]
-        arrays: list[Any] = [pa.array(ids), pa.repeat(symbol, self.n), pa.repeat(timeframe, self.n)]
+        arrays: list[Any] = [pa.array(ids), pa.repeat(key.symbol, self.n), pa.repeat(key.timeframe, self.n)]
         arrays += [pa.array(values.tolist(), schema.field(name).type) for name, values in columns.items()]
         arrays += [pa.array(self.metrics[:, m]) for m in range(len(METRICS))]
         arrays += [pa.array(status, pa.string()), pa.array([self.errors.get(i) for i in range(self.n)], pa.string())]
@@ -151,6 +161,8 @@ class _Rows:
             flat = pa.array(np.ascontiguousarray(self.blocks[:, b]).ravel())
             arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=schema.field(name).type))
         arrays.append(pa.array([self.ran_by.get(i) for i in range(self.n)], pa.string()))
+        if HISTORY_SHARE in schema.names:
+            arrays.append(pa.repeat(share, self.n))
         return pa.Table.from_arrays(arrays, schema=schema)
 
 

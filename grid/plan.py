@@ -6,14 +6,16 @@ units.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from grid.dimensions import INT64_MAX
 from grid.errors import BadInput
+from grid.halving import Rung
 from grid.ranges import Ranges
-from grid.search import Asked
+from grid.search import Asked, rungs_of
 from grid.space import Indices, Points, TrialCount, scan
 
 FIRST_TRIALS_SCAN = 20_000_000
@@ -34,6 +36,8 @@ class WorkUnit:
 class Plan:
     """Every point on every dataset, numbered. `datasets` come in the order of (symbol, timeframe).
 
+    The numbers of points on datasets that a rung of successive halving leaves out belong to no trial.
+
     Raises BadInput when there is no dataset, or when the trials are too many to be numbered in 64 bits.
     """
 
@@ -47,16 +51,23 @@ class Plan:
                 f"{len(self.datasets)} datasets x {len(points):.3g} points are more trials than can be numbered "
                 "(9.2e18): thin out the space or use fewer datasets."
             )
+        rungs = rungs_of(points) or (Rung(0, len(points), tuple(range(len(datasets))), 1, 1),)
+        self._rungs = [(rung, frozenset(rung.datasets)) for rung in rungs]
+
+    @cached_property
+    def total(self) -> int:
+        """How many trial numbers are to be worked off, holes included."""
+        return self.numbers((0, len(self.points)))
 
     @property
-    def total(self) -> int:
-        """How many trial numbers there are, holes included."""
+    def end(self) -> int:
+        """The number after the last one."""
         return len(self.datasets) * len(self.points)
 
     def locate(self, trial_id: int) -> tuple[int, int]:
-        """`(dataset index, point index)` of a trial; IndexError outside [0, total)."""
-        if not 0 <= trial_id < self.total:
-            raise IndexError(f"no trial {trial_id} in a plan of {self.total}")
+        """`(dataset index, point index)` of a trial; IndexError outside [0, end)."""
+        if not 0 <= trial_id < self.end:
+            raise IndexError(f"no trial {trial_id} in a plan up to {self.end}")
         return divmod(trial_id, len(self.points))
 
     def asked(self, unit: WorkUnit) -> Indices | None:
@@ -79,21 +90,34 @@ class Plan:
 
     def dataset_trials(self, dataset: int) -> tuple[int, int]:
         """The trial numbers [start, stop) of one dataset."""
-        return self.span_trials(dataset, (0, len(self.points)))
-
-    def span_trials(self, dataset: int, span: Span) -> tuple[int, int]:
-        """The trial numbers [start, stop) of a span of points on one dataset."""
         first = dataset * len(self.points)
-        return first + span[0], first + span[1]
+        return first, first + len(self.points)
+
+    def _parts(self, dataset: int, span: Span) -> Iterator[tuple[int, int]]:
+        """The trial numbers [start, stop) of a span of points on one dataset, rung by rung where there are rungs."""
+        first = dataset * len(self.points)
+        for rung, datasets in self._rungs:
+            start, stop = max(rung.first, span[0]), min(rung.stop, span[1])
+            if start < stop and dataset in datasets:
+                yield first + start, first + stop
+
+    def _all_parts(self, span: Span) -> Iterator[tuple[int, int]]:
+        return (part for dataset in range(len(self.datasets)) for part in self._parts(dataset, span))
 
     def numbers(self, span: Span) -> int:
-        """How many trial numbers a span of points has."""
-        return len(self.datasets) * (span[1] - span[0])
+        """How many trial numbers of a span of points are to be worked off."""
+        return sum(stop - start for start, stop in self._all_parts(span))
 
     def missing(self, span: Span, done: Ranges) -> int:
-        """How many trial numbers of a span of points are not in `done`."""
-        spans = (self.span_trials(d, span) for d in range(len(self.datasets)))
-        return self.numbers(span) - sum(done.overlap(*own) for own in spans)
+        """How many of them are not in `done`."""
+        return sum(stop - start - done.overlap(start, stop) for start, stop in self._all_parts(span))
+
+    def whole_trials(self, trials: float) -> list[float]:
+        """How many trials over the whole history the work on each dataset amounts to, of so many trials in all."""
+        whole = np.zeros(len(self.datasets))
+        for rung, _ in self._rungs:
+            whole[list(rung.datasets)] += (rung.stop - rung.first) * rung.share
+        return [float(trials / max(self.total, 1) * own) for own in whole]
 
     def units(
         self, size: Callable[[int], int], done: Ranges | None = None, span: Span | None = None
@@ -106,7 +130,8 @@ class Plan:
         """
         done, span = Ranges() if done is None else done, span or (0, len(self.points))
         for dataset in range(len(self.datasets)):
-            for position, end in done.subtract(*self.span_trials(dataset, span)):
+            left = [piece for part in self._parts(dataset, span) for piece in done.subtract(*part)]
+            for position, end in left:
                 while position < end:
                     cut = min(position + max(size(dataset), 1), end)
                     yield WorkUnit(dataset, position, cut)
@@ -114,6 +139,8 @@ class Plan:
 
     def count(self) -> TrialCount:
         """How many trials there are, holes left out: exact, or an estimate with its standard error."""
+        if isinstance(self.points, Asked):
+            return TrialCount(True, self.total)
         return self.points.count().times(len(self.datasets))
 
     def first_trials(self, n: int) -> list[int]:

@@ -21,6 +21,7 @@ from grid.evaluate import Evaluator
 from grid.resolve import LoadedBars, ResolvedSweep
 from grid.results import FAILED
 from grid.rounds import ask_first
+from grid.search import Asked
 from storage.errors import StorageError
 from storage.providers import provider_for
 
@@ -77,6 +78,8 @@ def rehearse(resolved: ResolvedSweep) -> Rehearsal:
     if resolved.sweep.cluster.address is not None:
         check_cluster(resolved.sweep.cluster.address)
     ask_first(resolved)
+    if isinstance(resolved.points, Asked) and resolved.points.rungs:  # their first points, but over the whole history
+        resolved = replace(resolved, points=resolved.points.drawn)
     trials = _Trials(Evaluator(resolved), _sample(resolved))
     timed = set(range(0, len(resolved.datasets), -(-len(resolved.datasets) // MOST_TIMED)))
     datasets: list[dict[str, Any]] = []

@@ -7,7 +7,7 @@ same sweep agree on every trial number.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from functools import cached_property
 from importlib.metadata import version
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from grid.bounds import check_space
 from grid.errors import BadInput
+from grid.halving import Rung
 from grid.methods import searched_with
 from grid.plan import Plan
 from grid.search import points_of
@@ -167,6 +168,19 @@ class LoadedBars:
     fingerprint: str
     read: Mapping[str, int] = field(default_factory=dict)
 
+    def upto(self, rung: Rung | None) -> "LoadedBars":
+        """The part that the trials of a rung see, which ends where a block does; all without a rung.
+
+        Of the blocks in which the dataset has bars at all it has the first ones, in proportion and at least one: a
+        symbol that was listed late is not left without any.
+        """
+        if rung is None or rung.blocks == rung.of:
+            return self
+        filled = np.flatnonzero(np.diff(self.edges))
+        last = filled[-(-rung.blocks * len(filled) // rung.of) - 1]
+        stop = int(self.edges[last + 1])
+        return replace(self, bars=self.bars.slice(0, stop), edges=np.minimum(self.edges, stop))
+
 
 def resolve(sweep: Sweep) -> ResolvedSweep:
     """Check a sweep against its strategy and its store. Raises BadInput, StorageError or StrategyError."""
@@ -209,7 +223,7 @@ def resolved(
         raise BadInput("the session's sweep does not state its span: its metadata.json is incomplete.")
     validation = sweep.validation
     edges, cut = block_edges(sweep.data.start, sweep.data.end, validation.blocks, validation.holdout)
-    return ResolvedSweep(sweep, strategy, datasets, edges, cut, points or points_of(sweep))
+    return ResolvedSweep(sweep, strategy, datasets, edges, cut, points or points_of(sweep, len(datasets)))
 
 
 def reopen(sweep: Sweep, datasets: Sequence[DatasetKey], points: Points | None = None) -> ResolvedSweep:

@@ -16,13 +16,19 @@ from grid.dimensions import Axis
 from grid.engine.metrics import METRICS
 from grid.expressions import compile_constraint
 from grid.ranges import Ranges
+from grid.search import space_of
+from grid.searchspec import HALVING
 from grid.space import SearchSpace
-from grid.spec import Objective
+from grid.spec import Objective, Sweep
 
 OK, FAILED = "ok", "failed"
 BLOCK_COLUMNS = ("block_return_sum", "block_return_sumsq", "block_trades")
 REUSED_FROM = "reused_from"
 """The column that names the session which ran the trial; null for one that this session ran itself."""
+HISTORY_SHARE = "history_share"
+"""The column of successive halving that says over how much of the history a trial was run; 1 for all of it, on all
+datasets.
+"""
 SMALL_ROWS = 4096
 """Batches below this are joined with their neighbours into one part."""
 
@@ -89,6 +95,19 @@ def result_schema(space: SearchSpace, blocks: int) -> pa.Schema:
     return pa.schema(fields)
 
 
+def schema_of(sweep: Sweep) -> pa.Schema:
+    """The columns of a sweep's rows."""
+    schema = result_schema(space_of(sweep), sweep.validation.blocks)
+    return schema.append(pa.field(HISTORY_SHARE, pa.float64())) if sweep.search.method == HALVING else schema
+
+
+def history_shares(table: pa.Table) -> NDArray[np.float64]:
+    """Over how much of the history each row's trial was run: 1 but in the first rungs of successive halving."""
+    there = HISTORY_SHARE in table.column_names
+    shares: NDArray[np.float64] = table[HISTORY_SHARE].to_numpy() if there else np.ones(table.num_rows)
+    return shares
+
+
 def _arrow_type(axis: Axis) -> Any:
     values = axis.take(np.zeros(1, np.int64))
     if values.dtype == object:  # null is among them; the others have one type
@@ -117,11 +136,13 @@ def decode(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def summarise(table: pa.Table, objective: Objective, keep: int) -> Summary:
-    """Counts and the best `keep` trials that fulfil `objective.require`; NaN scores are never best."""
+    """Counts and the best `keep` trials that fulfil `objective.require`; NaN scores are never best, nor is what was run
+    over a part.
+    """
     ok = np.asarray(table["status"].to_numpy() == OK, dtype=bool)
     scores = signed_scores(table, objective)
     ids = table["trial_id"].to_numpy()
-    candidates = np.flatnonzero(ok & np.isfinite(scores))
+    candidates = np.flatnonzero(ok & np.isfinite(scores) & (history_shares(table) == 1))
     order = candidates[np.lexsort((ids[candidates], -scores[candidates]))][:keep]
     best = tuple((float(scores[i]), int(ids[i])) for i in order)
     return Summary(int(ok.sum()), int(len(ok) - ok.sum()), best, _reused(table))

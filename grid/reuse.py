@@ -1,7 +1,8 @@
 """Trials that need not be run: their rows are in the store already, from sessions under the same conditions.
 
 `gather` reads what such sessions committed, once, before the first unit. The executors ask the `Shelf` for each unit
-which of its trials are known, and the evaluator runs the others. So a session's batches, parts and commits are those of
+which of its trials are known, and the evaluator runs the others. Trials of successive halving, most of which are over a
+part of the history, are neither taken over nor offered. So a session's batches, parts and commits are those of
 a session that reuses nothing, and it stays whole when its sources are gone.
 
 Rejected: rows that the driver commits ahead. Points that lie scattered among others would leave units of single trials,
@@ -25,7 +26,7 @@ from grid.conditions import machine_kind
 from grid.engine.metrics import METRICS
 from grid.resolve import ResolvedSweep
 from grid.results import BLOCK_COLUMNS, OK, REUSED_FROM, decode, result_schema
-from grid.search import Asked, RandomSearch, space_of
+from grid.search import Asked, RandomSearch, rungs_of, space_of
 from grid.sources import Source, sources
 from grid.space import Indices, Points
 from storage.errors import BadData, NotFound
@@ -129,7 +130,7 @@ def gather(resolved: ResolvedSweep, facts: Sequence[Mapping[str, Any]], own: str
     What is damaged is left out, and the log says so.
     """
     shelf, fitting = Shelf(), _Fitting(resolved)
-    if not resolved.sweep.results.reuse:
+    if not resolved.sweep.results.reuse or rungs_of(resolved.points):
         return shelf
     try:
         with tempfile.TemporaryFile() as file:

@@ -11,6 +11,7 @@ round by round. The smallest change that carries both is this:
   a span is asked for when all before it is committed. Nothing is kept beside the commit log: the rows hold the
   parameters, from which the points of a session are found again (`Asked.recall`), and the scores. Resume asks again
   for the round that was cut short, and what comes must agree with its rows (`Asked.learn`).
+- In successive halving a round is a rung (`grid/halving.py`), which leaves datasets out: their numbers are no trials.
 - Only the driver asks. A worker is sent the numbers of a unit's points, and a reader recalls them from rows, so
   neither needs the packages that a method draws with.
 
@@ -27,14 +28,16 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from grid.halving import survivors
 from grid.methods import method_of
 from grid.methods.base import Lattice, Told
 from grid.plan import Plan, Span
 from grid.resolve import ResolvedSweep
-from grid.search import Asked
-from grid.searchspec import SearchSpec
+from grid.search import Asked, rung_of
+from grid.searchspec import HALVING, SearchSpec
 from grid.session import Session, across
 from grid.space import Indices
+from grid.spec import Objective, Sweep
 from storage.errors import StorageError
 
 log = logging.getLogger(__name__)
@@ -82,8 +85,24 @@ def asked_again(session: Session) -> Iterator[tuple[Span, bool]]:
 
 def _asked(session: Session, points: Asked, first: int) -> Indices:
     """The round that begins with the point `first`, by the scores that are committed of those before."""
-    scores = across(session.goals(0, first), session.sweep.objective.across)
-    return next_round(session.sweep.search, points, scores)
+    sweep, before = session.sweep, rung_of(points, first - 1) if first else None
+    start, datasets = (before.first, before.datasets) if before else (0, None)
+    told = [across(session.goals(start, first, each, datasets), each.across) for each in objectives(sweep)]
+    scores = np.concatenate(told, axis=1)
+    unknown = np.full((start, scores.shape[1]), np.nan)  # of earlier rungs, which decide nothing any more
+    return next_round(sweep.search, points, np.concatenate([unknown, scores]))
+
+
+def objectives(sweep: Sweep) -> tuple[Objective, ...]:
+    """What a method is told of a point: the goals of the sweep's objective.
+
+    Successive halving is told of the first goal, and then of it without `require`: what a short history cannot fulfil
+    (a number of trades) is fulfilled by nobody there, and must not leave the choice to chance.
+    """
+    if sweep.search.method != HALVING:
+        return (sweep.objective,)
+    first = sweep.objective.model_copy(update={"beside": ()})
+    return first, first.model_copy(update={"require": ()})
 
 
 def ask_first(resolved: ResolvedSweep) -> None:
@@ -97,13 +116,17 @@ def next_round(search: SearchSpec, points: Asked, scores: NDArray[np.float64]) -
     """The numbers in the space of the points of the round that follows on those with `scores`.
 
     A pure function of the search, the space, the first len(scores) points and their scores (float64[n, goals],
-    higher is better, NaN for what is not ranked). The points are valid, distinct, and none of those before.
+    higher is better, NaN for what is not ranked). The points are valid, distinct, and none of those before; in
+    successive halving they are the best of the rung before, and the first rung is drawn at random.
     """
     first = len(scores)
     stop = next(stop for start, stop in points.spans if start == first)
+    if points.rungs and first:
+        start = max(start for start, _ in points.spans if start < first)
+        return points.numbers(start, first)[survivors(scores[start:], stop - first)]
     lattice, before = Lattice(points.space), points.numbers(0, first)
     taking = _Taking(points, before, stop - first)
-    if lattice.sizes:
+    if lattice.sizes and not points.rungs:
         told = Told(lattice, lattice.cells(before), scores, points.spans[0][1], len(points))
         for block in method_of(search.method).suggest(told, stop - first, _seed(search)):
             if taking.full(lattice.numbers(block)):

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from grid.dimensions import Scalar
 from grid.errors import BadInput, Refused
-from grid.searchspec import SearchSpec
-from grid.space import Indices, SearchSpace, TrialCount, check_not_empty, scan, space_from
+from grid.halving import Rung, rungs
+from grid.searchspec import HALVING, SearchSpec
+from grid.space import Indices, Points, SearchSpace, TrialCount, check_not_empty, scan, space_from
 from grid.spec import Sweep
 
 ROUNDS = 10
@@ -26,13 +27,37 @@ def space_of(sweep: Sweep) -> SearchSpace:
     return space_from(sweep.space, sweep.constraints)
 
 
-def points_of(sweep: Sweep) -> "SearchSpace | RandomSearch | Asked":
-    """The points of the sweep in the order of their numbers; where a method asks for them, none is known yet."""
+def points_of(sweep: Sweep, datasets: int) -> "SearchSpace | RandomSearch | Asked":
+    """The points of the sweep in the order of their numbers; where a method asks for them, none is known yet.
+
+    datasets: how many the sweep has, which decides the rungs of successive halving.
+    """
     space = space_of(sweep)
     if sweep.search.trials is None:
         return space
     drawn = RandomSearch(space, sweep.search.trials, sweep.search.seed)
-    return drawn if sweep.search.method == "random" else Asked(drawn, sweep.search)
+    if sweep.search.method == "random":
+        return drawn
+    if sweep.search.method != HALVING:
+        return Asked(drawn, sweep.search)
+    order = Permutation(datasets, sweep.search.seed)(np.arange(datasets, dtype=np.int64))
+    return Asked(drawn, sweep.search, rungs(drawn.count().trials, sweep.validation.blocks, order.tolist()))
+
+
+def rungs_of(points: Points) -> tuple[Rung, ...]:
+    """The rungs of points that successive halving asks for; none for others, all of which are tried on the whole."""
+    return points.rungs if isinstance(points, Asked) else ()
+
+
+def rung_of(points: Points, index: int) -> Rung | None:
+    """The rung of a point; None where there are none."""
+    return next((rung for rung in rungs_of(points) if index < rung.stop), None)
+
+
+def first_on_all(points: Points) -> int:
+    """The first of the points that are tried on the whole, behind which all are; they alone are ranked."""
+    rungs = rungs_of(points)
+    return rungs[-1].first if rungs else 0
 
 
 class Permutation:
@@ -156,12 +181,15 @@ class Asked:
     `drawn` is a random search for as many, which decides how many there are, `len`: all of them where more are asked
     for than the constraints let pass. No number is a hole, and no point has two. The points come in spans of
     `search.round`, or all at once. Raises BadInput where there is no point.
+
+    rungs: of successive halving, which are the spans then, and say how many points there are: one that comes to the
+    next rung has another number there.
     """
 
-    def __init__(self, drawn: RandomSearch, search: SearchSpec) -> None:
+    def __init__(self, drawn: RandomSearch, search: SearchSpec, rungs: tuple[Rung, ...] = ()) -> None:
         check_not_empty(drawn)
-        self.space, self.drawn, self._round = drawn.space, drawn, search.round
-        self._numbers = np.full(drawn.count().trials, -1, dtype=np.int64)
+        self.space, self.drawn, self.rungs, self._round = drawn.space, drawn, rungs, search.round
+        self._numbers = np.full(rungs[-1].stop if rungs else drawn.count().trials, -1, dtype=np.int64)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -170,6 +198,8 @@ class Asked:
     @property
     def spans(self) -> list[tuple[int, int]]:
         """The rounds: points [first, stop), the last one with what is left."""
+        if self.rungs:
+            return [(rung.first, rung.stop) for rung in self.rungs]
         size = self._round or len(self)
         return [(first, min(first + size, len(self))) for first in range(0, len(self), size)]
 

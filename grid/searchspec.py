@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 ADAPTIVE = ("tpe", "cmaes", "nsga2", "local")
 """Search methods that learn from results, round by round."""
+HALVING = "halving"
+"""The search method whose first rounds run over a part of history and datasets."""
 LEAST_ROUND = 8
 MOST_ASKED = 10_000_000
 """Points of a search whose points do not follow from their numbers."""
@@ -20,7 +22,7 @@ class Model(BaseModel):
 class SearchSpec(Model):
     """Which points of the space are tried: all of them, or as many as asked for, chosen by a method."""
 
-    method: Literal["grid", "random", "sobol", "lhs", "tpe", "cmaes", "nsga2", "local"] = Field(
+    method: Literal["grid", "random", "sobol", "lhs", "tpe", "cmaes", "nsga2", "local", "halving"] = Field(
         default="grid", description="grid tries every point, the others choose (docs/search.md)"
     )
     trials: int | None = Field(
@@ -56,7 +58,10 @@ class SearchSpec(Model):
 
     @model_validator(mode="after")
     def _rounds_where_they_belong(self) -> Self:
-        if self.method not in ADAPTIVE:
+        if self.method == HALVING:
+            if self.round is not None:
+                raise ValueError("method halving makes its rungs itself and takes no round; drop round")
+        elif self.method not in ADAPTIVE:
             if self.round is not None:
                 raise ValueError(f"method {self.method} does not learn from results and takes no round; drop round")
         elif self.trials is not None and (self.round is None or self.round >= self.trials):

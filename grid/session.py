@@ -16,8 +16,8 @@ from grid.heartbeat import status_of
 from grid.hints import resume_command
 from grid.pareto import front
 from grid.resolve import ENGINE_VERSION, LoadedBars, ResolvedSweep, reopen
-from grid.results import FAILED, decode, goal_scores, result_schema
-from grid.search import Asked, points_of, space_of
+from grid.results import FAILED, decode, goal_scores, schema_of
+from grid.search import Asked, first_on_all, points_of, rung_of
 from grid.space import Points
 from grid.spec import Objective, Sweep
 from grid.trust import refuse_foreign_code
@@ -103,7 +103,7 @@ class Session:
 
         Where a method asks for them, those of the committed rows.
         """
-        points = points_of(self.sweep)
+        points = points_of(self.sweep, len(self.datasets))
         self._recall(points)
         return points
 
@@ -144,7 +144,7 @@ class Session:
 
         columns: names to read, all by default. Raises BadData where a part is damaged.
         """
-        known = result_schema(space_of(self.sweep), self.sweep.validation.blocks).names
+        known = schema_of(self.sweep).names
         for name in columns or ():
             if name not in known:
                 raise BadInput(f"rows have no column {name!r}{nearest(name, known)}; they have {', '.join(known)}.")
@@ -202,7 +202,7 @@ class Session:
     def _best_points(self, n: int) -> list[dict[str, Any]]:
         size = len(self.points)
         leaders: list[tuple[float, int, list[float]]] = []
-        for first in range(0, size, POINTS_AT_ONCE):
+        for first in range(first_on_all(self.points), size, POINTS_AT_ONCE):
             scores = self.scores(first, min(first + POINTS_AT_ONCE, size))
             joined = across(scores, self.sweep.objective.across)
             order = np.lexsort((np.arange(len(joined)), -joined))
@@ -231,19 +231,19 @@ class Session:
                 f"session {self.id} has one goal, {goals[0][0]}, and no front: a sweep states others under "
                 'objective.beside, such as ["minimize max_drawdown"].'
             )
-        size = len(self.points)
-        scores = self.goals(0, size).reshape(-1, len(goals))
-        return [int(trial) for trial in front(scores)]
+        size, first = len(self.points), first_on_all(self.points)
+        scores = self.goals(first, size).reshape(-1, len(goals))
+        return [int(at) // (size - first) * size + first + int(at) % (size - first) for at in front(scores)]
 
     def backtest(self, trial_id: int) -> Backtest:
         """One trial again, with its trades and equity. Raises what `loaded` raises, and BadInput for no trial."""
-        if not 0 <= trial_id < self.resolved.plan.total:
-            raise BadInput(f"session {self.id} has no trial {trial_id}: numbers go to {self.resolved.plan.total - 1}.")
+        if not 0 <= trial_id < self.resolved.plan.end:
+            raise BadInput(f"session {self.id} has no trial {trial_id}: numbers go to {self.resolved.plan.end - 1}.")
         dataset, point = self.resolved.plan.locate(trial_id)
         if not self.resolved.points.valid(np.array([point]))[0]:
             why = "a constraint excludes its parameters, or the search did not come so far"
             raise BadInput(f"session {self.id} has no trial {trial_id}: {why}.")
-        loaded = self.loaded(dataset)
+        loaded = self.loaded(dataset).upto(rung_of(self.resolved.points, point))
         strategy = self.resolved.strategy(**self.resolved.points[point])
         engine = Engine(loaded.bars, self.sweep.execution, loaded.edges)
         return engine.backtest(strategy.signals(loaded.bars))
@@ -261,19 +261,27 @@ class Session:
         """Scores, higher is better, of the points [first, stop) on each dataset; NaN where there is none."""
         return self.goals(first, stop, self.sweep.objective.model_copy(update={"beside": ()}))[:, :, 0]
 
-    def goals(self, first: int, stop: int, objective: Objective | None = None) -> NDArray[np.float64]:
-        """float64[datasets, points, goals]: `scores` of each goal of the objective (the sweep's by default)."""
+    def goals(
+        self, first: int, stop: int, objective: Objective | None = None, datasets: Sequence[int] | None = None
+    ) -> NDArray[np.float64]:
+        """float64[datasets, points, goals]: `scores` of each goal of the objective (the sweep's by default).
+
+        datasets: the numbers of those that are wanted, all by default.
+        """
         objective, size = objective or self.sweep.objective, len(self.points)
+        datasets = range(len(self.datasets)) if datasets is None else datasets
+        place = np.full(len(self.datasets), -1)
+        place[list(datasets)] = np.arange(len(datasets))
         metrics = sorted({*(metric for metric, _ in objective.goals), *_names_in(objective.require)})
-        scores = np.full((len(self.datasets), stop - first, len(objective.goals)), np.nan)
-        spans = [(d * size + first, d * size + stop) for d in range(len(self.datasets))]
+        scores = np.full((len(datasets), stop - first, len(objective.goals)), np.nan)
+        spans = [(d * size + first, d * size + stop) for d in datasets]
         for part in self.ledger.parts:
             if not any(a < end and start < b for a, b in part.ranges for start, end in spans):
                 continue
             table = self._read(part, ["trial_id", *metrics])
             dataset, point = np.divmod(table["trial_id"].to_numpy(), size)
-            inside = (point >= first) & (point < stop)
-            scores[dataset[inside], point[inside] - first] = goal_scores(table, objective)[inside]
+            inside = (point >= first) & (point < stop) & (place[dataset] >= 0)
+            scores[place[dataset[inside]], point[inside] - first] = goal_scores(table, objective)[inside]
         return scores
 
     def _read(self, part: Part, columns: list[str] | None) -> pa.Table:

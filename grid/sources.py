@@ -8,6 +8,7 @@ from typing import Any
 from grid.conditions import MARK, conditions
 from grid.errors import BadInput
 from grid.resolve import ENGINE_VERSION, ResolvedSweep, session_fingerprint
+from grid.searchspec import HALVING
 from grid.session import Session
 from storage.errors import BadData, NotFound
 from storage.providers import provider_for
@@ -65,6 +66,8 @@ def _same(resolved: ResolvedSweep, session: Session, here: Mapping[str, int]) ->
     told, facts = session.metadata, session.metadata["datasets"]
     there = conditions(session.sweep, told["engine"], told["strategy_source"], facts)
     same = {number: here[condition] for number, condition in enumerate(there) if condition in here}
+    if session.sweep.search.method == HALVING:
+        return {}
     if same and set(session.sweep.space) == set(resolved.sweep.space):
         theirs = replace(resolved, sweep=session.sweep)  # of the same strategy and engine, as the conditions say
         if session_fingerprint(theirs, [d["fingerprint"] for d in facts]) == told["fingerprint"]:

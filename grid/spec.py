@@ -33,7 +33,7 @@ from storage.environment import default_data_store
 from storage.errors import StorageError
 from storage.timeframes import CALENDARS, TIMEFRAMES, folder_of
 
-ROW_COLUMNS = ("trial_id", "symbol", "timeframe", "status", "error", "reused_from", *METRICS)
+ROW_COLUMNS = ("trial_id", "symbol", "timeframe", "status", "error", "reused_from", "history_share", *METRICS)
 """Columns a result row has besides its parameters, which may not have one of these names."""
 
 

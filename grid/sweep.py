@@ -233,8 +233,8 @@ def choose(executor: str, session: Session, resolved: ResolvedSweep, known: int 
     left = resolved.plan.total - session.ledger.done.total()
     cpus = resolved.sweep.cluster.cpus or cpus_here()
     trials = max(left * metadata["trials"]["count"] / max(metadata["trials"]["numbers"], 1) - known, 0)
-    seconds = trials * sum(d["seconds_per_trial"] for d in metadata["datasets"]) / len(metadata["datasets"])
-    return sooner(seconds, cpus)
+    each = zip(resolved.plan.whole_trials(trials), metadata["datasets"], strict=True)
+    return sooner(sum(whole * d["seconds_per_trial"] for whole, d in each), cpus)
 
 
 def sooner(cpu_seconds: float, cpus: int) -> str:

@@ -15,11 +15,12 @@ from grid.documents import plain
 from grid.errors import BadInput, Refused
 from grid.evaluate import Evaluator
 from grid.methods import searched_with
+from grid.plan import Plan
 from grid.ranges import Ranges
 from grid.resolve import processor, session_fingerprint, versions
-from grid.results import OK, REUSED_FROM, Summary, decode, encode, result_schema, summarise
+from grid.results import OK, REUSED_FROM, Summary, decode, encode, schema_of, summarise
 from grid.rounds import asked_again
-from grid.search import Asked, points_of, space_of
+from grid.search import Asked, points_of
 from grid.session import Session
 from grid.space import Points
 from storage.errors import BadData, StorageError
@@ -125,7 +126,7 @@ class _Auditor:
     @cached_property
     def _points(self) -> Points:
         """The points of the sweep, those that a method asks for unknown: no part need be whole for it."""
-        return points_of(self.session.sweep)
+        return points_of(self.session.sweep, len(self.session.datasets))
 
     def all_parts(self) -> Iterator[Part]:
         return (part for record in self._records for part in record.parts)
@@ -156,7 +157,7 @@ class _Auditor:
 
     def _rows_fit(self, part: Part, table: pa.Table) -> bool:
         sweep = self.session.sweep
-        if not table.schema.equals(result_schema(space_of(sweep), sweep.validation.blocks)):
+        if not table.schema.equals(schema_of(sweep)):
             self._tell(part.path, "has other columns than the sweep's rows")
             return False
         if not np.array_equal(np.sort(table["trial_id"].to_numpy()), self._trials(part)):
@@ -187,7 +188,7 @@ class _Auditor:
         if said != "done" or self.found.damage:
             return  # what follows is derived from what is damaged
         done = session.ledger.done.total()
-        if done != len(session.points) * len(session.datasets):
+        if done != Plan(session.datasets, session.points).total:
             self._tell("metadata.json", f"says done, and only {done} trial numbers are committed")
         with _noted(self.found, "summary.json"):
             counts = folder.document("summary.json")["trials"]

@@ -9,6 +9,7 @@ import numpy as np
 
 from grid.engine import METRICS
 from grid.results import OK
+from grid.search import rung_of
 from grid.session import Session
 from strategies import Bits, Signals
 from tests.engine_twin import OF_A_STRATEGY, Trial, differences
@@ -49,7 +50,7 @@ def check_row(session: Session, row: dict[str, Any]) -> None:
 def trial_of(session: Session, trial_id: int) -> Trial:
     """A trial of a session as the twin takes it."""
     dataset, point = session.resolved.plan.locate(trial_id)
-    loaded = session.resolved.load(dataset)
+    loaded = session.resolved.load(dataset).upto(rung_of(session.points, point))
     bars = loaded.bars
     signals = session.resolved.strategy(**session.resolved.points[point]).signals(bars).normalised(len(bars))
     return Trial(

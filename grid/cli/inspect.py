@@ -1,6 +1,7 @@
 """`grid ls`, `grid show`, `grid top`, `grid export`: what sessions hold."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import pyarrow.parquet
 import typer
 from rich.console import Console
 
+from grid.budget import cost_share
 from grid.cli.jobs import job_rows
 from grid.cli.options import Id, Json, N, Store, TokenFile, Trust
 from grid.cli.output import emit, tell
@@ -25,6 +27,7 @@ from grid.cli.tables import (
     print_table,
     render_leaders,
     reuse_text,
+    rung_facts,
     text_of,
     without_constants,
 )
@@ -32,8 +35,10 @@ from grid.cli.verdict import render_verdict
 from grid.documents import plain
 from grid.engine.metrics import METRICS
 from grid.errors import BadInput, nearest
+from grid.halving import Rung
 from grid.hints import at_store, resume_command, with_code
-from grid.results import OK, REUSED_FROM
+from grid.results import HISTORY_SHARE, OK, REUSED_FROM
+from grid.search import rungs_of
 from grid.session import Session
 from grid.verdict.verdict import verdict
 from storage.errors import BadData
@@ -94,6 +99,12 @@ def show(
     emit(lambda: _described(session, found), as_json, lambda console: _render_show(console, session, found))
 
 
+def _rungs(session: Session) -> tuple[tuple[Rung, ...], float]:
+    """The rungs of successive halving, and their cost as a share of all points on everything."""
+    rungs = rungs_of(session.points)
+    return rungs, cost_share(rungs, [d["seconds_per_trial"] for d in session.metadata["datasets"]])
+
+
 def _described(session: Session, found: dict[str, Any] | None) -> dict[str, Any]:
     summary = session.ledger.summary
     return {
@@ -101,6 +112,7 @@ def _described(session: Session, found: dict[str, Any] | None) -> dict[str, Any]
         "status": session.status,
         "committed": {"ok": summary.ok, "failed": summary.failed, "reused": dict(summary.reused)},
         "a_failure": session.a_failure(),
+        "rungs": [asdict(rung) for rung in rungs_of(session.points)],
         "best_trials": leader_rows(session, 10),
         "best_points": session.top_points(10) if session.status == "done" else [],
         "verdict": found,
@@ -236,6 +248,7 @@ def _render_show(console: Console, session: Session, found: dict[str, Any] | Non
         "strategy": sweep.strategy,
         "data": ", ".join(f"{d['symbol']} {d['timeframe']} ({d['bars']:,} bars)" for d in facts["datasets"]),
         "span": f"{sweep.data.start} to {sweep.data.end} (excluded), {unseen}",
+        **rung_facts(*_rungs(session)),
         "trials": f"{session.ledger.summary.ok:,} ok, {session.ledger.summary.failed:,} failed",
         "costs": costs_text(sweep.execution),
         "fingerprint": facts["fingerprint"],
@@ -260,17 +273,19 @@ def _render_show(console: Console, session: Session, found: dict[str, Any] | Non
 
 
 def _show_trial(session: Session, trial: int, judge: bool, as_json: bool) -> None:
-    numbers = session.metadata["trials"]["numbers"]
+    numbers = len(session.points) * len(session.datasets)
     if not 0 <= trial < numbers:
         raise BadInput(f"session {session.id} has no trial {trial}: its numbers go from 0 to {numbers - 1}.")
     rows = session.rows([trial])
     if rows is None or rows.num_rows == 0:
         raise BadInput(
-            f"session {session.id} has no committed trial {trial}: it may break a constraint, or be missing."
+            f"session {session.id} has no committed trial {trial}: it may break a constraint, be missing, or be on a "
+            "dataset that its rung leaves out."
         )
     row = rows.to_pylist()[0]
     trades = session.backtest(trial).trade_records() if row["status"] == OK else []
-    found = verdict(session, trial) if judge and row["status"] == OK else None
+    judged = row["status"] == OK and row.get(HISTORY_SHARE, 1) == 1
+    found = verdict(session, trial) if judge and judged else None
     payload = plain({"trial": row, "verdict": found, "trades": trades})
     emit(payload, as_json, lambda console: _render_trial(console, session, payload))
 
@@ -282,6 +297,10 @@ def _render_trial(console: Console, session: Session, payload: dict[str, Any]) -
     console.print()
     if row[REUSED_FROM]:
         console.print(f"Run by session {row[REUSED_FROM]}, and reused.", soft_wrap=True)
+        console.print()
+    if row.get(HISTORY_SHARE, 1) != 1:
+        share = f"{100 * row[HISTORY_SHARE]:.3g} %"
+        console.print(f"Run over {share} of the history, in an early rung: it is neither ranked nor judged.")
         console.print()
     if row["status"] != OK:
         console.print(row["error"], soft_wrap=True)

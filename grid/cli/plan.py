@@ -3,7 +3,7 @@
 from rich.console import Console
 
 from grid.budget import Estimate, amounts
-from grid.cli.tables import costs_text, counted, print_facts, reuse_text
+from grid.cli.tables import costs_text, counted, print_facts, reuse_text, rung_facts
 from grid.rehearse import Rehearsal
 from grid.resolve import ResolvedSweep
 from grid.search import Asked
@@ -18,6 +18,7 @@ def render_plan(console: Console, expected: Estimate, resolved: ResolvedSweep, r
     rows = {
         **_asked(resolved.sweep),
         "search": _search(resolved.sweep.search, expected.rounds),
+        **rung_facts(expected.rungs, expected.share),
         "trials": f"{count} on {counted(expected.datasets, 'dataset')}",
         **_reused(expected, resolved),
         "units": f"{expected.units:,}",

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from grid.engine.execution import Execution
 from grid.errors import BadInput
+from grid.halving import Rung
 from grid.session import Session
 from grid.verdict.surface import Surface
 
@@ -77,6 +78,22 @@ def counted(n: int, thing: str) -> str:
 def costs_text(execution: Execution) -> str:
     """Fee and slippage for people."""
     return f"fee {100 * execution.fee:.4g} %, slippage {100 * execution.slippage:.4g} % a side"
+
+
+def rung_facts(rungs: Sequence[Rung], share: float) -> dict[str, str]:
+    """The rungs of successive halving, and what they cost beside all points on everything; nothing without rungs."""
+    if not rungs:
+        return {}
+    first, *between, last = rungs
+    several = len(last.datasets) > 1
+    of = f"{counted(len(first.datasets), 'dataset')} of {len(last.datasets):,} and " if several else ""
+    told = [f"{first.stop:,} points on {of}{100 * first.share:.3g} % of the history"]
+    for rung in between:
+        on = f"{len(rung.datasets):,} and " if several else ""
+        told.append(f"the best {rung.stop - rung.first:,} on {on}{100 * rung.share:.3g} %")
+    told.append(f"{last.stop - last.first:,} on everything")
+    cost = f"{100 * share:.2g} % of the cost of all {first.stop:,} on everything"
+    return {"rungs": f"{', '.join(told)}: {cost}"}
 
 
 def failure_text(session: Session) -> str:

@@ -40,7 +40,7 @@ class BarsOnCluster:
             self._drop(old)
         if dataset not in self._bars:
             plan = self._work.resolved.plan
-            title = bars_name(self._work.folder.session_id, plan.dataset_trials(dataset)[0], plan.total)
+            title = bars_name(self._work.folder.session_id, plan.dataset_trials(dataset)[0], plan.end)
             wanted = self._work.fingerprint(dataset)
             self._bars[dataset] = self._loader.load.options(name=title).remote(dataset, wanted)
             self._readers[dataset] = self._loader

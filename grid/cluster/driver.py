@@ -212,7 +212,7 @@ class Driver:
         for name in self._dispatcher.workers():
             while name not in leaving and (attempt := self._dispatcher.next_for(name, now)):
                 bars = self._bars.of(attempt.unit.dataset, self._dispatcher.datasets_needed())
-                title = unit_name(self._work.folder.session_id, attempt.unit.start, self._resolved.plan.total)
+                title = unit_name(self._work.folder.session_id, attempt.unit.start, self._resolved.plan.end)
                 self._deliveries.order(name, self._actors[name], attempt.unit.dataset, bars)
                 evaluate = self._actors[name].evaluate.options(name=title)
                 asked, known = self._resolved.plan.asked(attempt.unit), self._work.known(attempt.unit)

@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from grid.engine import Backtest, buy_and_hold
-from grid.results import OK
+from grid.results import HISTORY_SHARE, OK, history_shares
 from grid.session import Session
 from grid.validation.moments import Chunk, Floats, excess
 from storage.timeframes import bars_per_year
@@ -37,7 +37,10 @@ class Evidence:
         return [bars_per_year(d["timeframe"], d["calendar"]) for d in self._facts]
 
     def chunks(self) -> Iterable[Chunk]:
-        """Block moments of all trials that went well, less the risk-free rate, as many as a part holds at a time."""
+        """Block moments of all trials that went well, less the risk-free rate, as many as a part holds at a time.
+
+        Of successive halving those of the last rung, which have all blocks.
+        """
         if self._held is None:
             if self.session.ledger.summary.ok * self.blocks * 16 > HELD_BYTES:
                 return self._chunks()
@@ -45,12 +48,12 @@ class Evidence:
         return self._held
 
     def _chunks(self) -> Iterator[Chunk]:
-        names = ["trial_id", "status", "block_return_sum", "block_return_sumsq"]
-        for table in self.session.parts(names):
-            good = table.filter(pa.array(table["status"].to_numpy() == OK))
+        names = ["block_return_sum", "block_return_sumsq"]
+        for table in self.session.parts(["trial_id", "status", HISTORY_SHARE, *names]):
+            good = table.filter(pa.array(_judged(table)))
             ids = good["trial_id"].to_numpy()
             dataset = ids // len(self.session.points)
-            moments = [np.nan_to_num(_matrix(good, name, self.blocks)) for name in names[2:]]
+            moments = [np.nan_to_num(_matrix(good, name, self.blocks)) for name in names]
             for d in np.unique(dataset).tolist():
                 rows = dataset == d
                 bars = np.array(self._facts[d]["block_bars"], np.float64)
@@ -60,10 +63,13 @@ class Evidence:
 
     @cached_property
     def trials(self) -> tuple[NDArray[np.int64], Floats]:
-        """(numbers, annual Sharpe ratios) of all trials that went well, in order; 0 for one that did not trade."""
+        """(numbers, annual Sharpe ratios) of all trials that went well, in order; 0 for one that did not trade.
+
+        Of successive halving those of the last rung.
+        """
         ids, ratios = [np.empty(0, np.int64)], [np.empty(0)]
-        for table in self.session.parts(["trial_id", "status", "sharpe"]):
-            good = table["status"].to_numpy() == OK
+        for table in self.session.parts(["trial_id", "status", "sharpe", HISTORY_SHARE]):
+            good = _judged(table)
             ids.append(table["trial_id"].to_numpy()[good])
             ratios.append(np.nan_to_num(table["sharpe"].to_numpy()[good]))
         joined = np.concatenate(ids)
@@ -95,6 +101,12 @@ class Evidence:
         """Days and daily returns of buy and hold on a dataset, at the sweep's costs."""
         loaded = self.session.loaded(dataset)
         return daily_returns(buy_and_hold(loaded.bars, self.session.sweep.execution, loaded.edges))
+
+
+def _judged(table: pa.Table) -> NDArray[np.bool_]:
+    """True where a trial went well and was run over everything."""
+    judged: NDArray[np.bool_] = (table["status"].to_numpy() == OK) & (history_shares(table) == 1)
+    return judged
 
 
 def daily_returns(result: Backtest) -> tuple[NDArray[np.int64], Floats]:

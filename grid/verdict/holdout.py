@@ -70,8 +70,8 @@ def _user() -> str:
 
 def _one(session: Session, trial: int) -> dict[str, Any]:
     resolved = session.resolved
-    if not 0 <= trial < resolved.plan.total:
-        raise BadInput(f"session {session.id} has no trial {trial}: numbers go to {resolved.plan.total - 1}.")
+    if not 0 <= trial < resolved.plan.end:
+        raise BadInput(f"session {session.id} has no trial {trial}: numbers go to {resolved.plan.end - 1}.")
     dataset, point = resolved.plan.locate(trial)
     if not resolved.points.valid(np.array([point]))[0]:
         raise BadInput(f"session {session.id} has no trial {trial}: a constraint excludes its parameters.")

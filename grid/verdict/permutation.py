@@ -18,8 +18,8 @@ from grid.errors import BadInput
 from grid.evaluate import Evaluator
 from grid.resolve import LoadedBars, ResolvedSweep
 from grid.results import goal_scores, signed_scores
-from grid.rounds import next_round
-from grid.search import Asked, points_of
+from grid.rounds import next_round, objectives
+from grid.search import Asked, first_on_all, points_of, rung_of
 from grid.session import Session, across
 from grid.validation.moments import Floats
 from grid.validation.permute import Prices, permuted
@@ -40,7 +40,7 @@ class Permuted:
 
     def best(self, seed: int) -> float:
         """The best score of the whole sweep on permuted bars, higher being better; -inf where nothing is ranked."""
-        anew = points_of(self.resolved.sweep)
+        anew = points_of(self.resolved.sweep, len(self.loaded))
         if isinstance(anew, Asked) and len(anew.spans) > 1:
             return self._best_asked_anew(anew, seed)
         evaluator, best = Evaluator(self.resolved), -math.inf
@@ -55,14 +55,18 @@ class Permuted:
         """A method that learns from results asks for other `points` on other bars; none is known yet."""
         sweep = self.resolved.sweep
         evaluator, markets = Evaluator(replace(self.resolved, points=points)), [_permuted(m, seed) for m in self.loaded]
-        objective = sweep.objective
-        scores = np.empty((len(markets), 0, len(objective.goals)))
+        told, best = objectives(sweep), -math.inf
+        scores = np.empty((0, sum(len(objective.goals) for objective in told)))
         for span in points.spans:
-            points.learn(span[0], next_round(sweep.search, points, across(scores, objective.across)))
-            numbers = np.arange(*span, dtype=np.int64)
-            rows = [evaluator.rows_of(dataset, numbers, market) for dataset, market in enumerate(markets)]
-            scores = np.hstack([scores, [goal_scores(table, objective) for table in rows]])
-        return _highest(scores[:, :, 0])
+            points.learn(span[0], next_round(sweep.search, points, scores))
+            numbers, rung = np.arange(*span, dtype=np.int64), rung_of(points, span[0])
+            datasets = range(len(markets)) if rung is None else rung.datasets
+            rows = [evaluator.rows_of(dataset, numbers, markets[dataset]) for dataset in datasets]
+            goals = [across(np.stack([goal_scores(table, each) for table in rows]), each.across) for each in told]
+            scores = np.vstack([scores, np.hstack(goals)])
+            if span[0] >= first_on_all(points):
+                best = max(best, *(_highest(signed_scores(table, sweep.objective)) for table in rows))
+        return best
 
     def _points(self) -> Iterator[Any]:
         points = self.resolved.points

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from grid.search import first_on_all
 from grid.session import Session, across
 from grid.validation.moments import Floats
 from grid.validation.plateau import neighbours, plateau, positions
@@ -16,7 +17,8 @@ MOST_POINTS = 2_000_000
 
 
 class Surface:
-    """Scores of the valid points of a session on each dataset; higher is better, NaN where there is none.
+    """Scores of the valid points of a session on each dataset; higher is better, NaN where there is none. Of successive
+    halving only the points of the last rung are there.
 
     points: int64[n], their numbers. scores: float64[datasets, n].
     """
@@ -24,9 +26,10 @@ class Surface:
     def __init__(self, session: Session) -> None:
         size = len(session.points)
         self.session = session
-        numbers = np.arange(size, dtype=np.int64)
+        first = first_on_all(session.points)
+        numbers = np.arange(first, size, dtype=np.int64)
         self.points = numbers[session.points.valid(numbers)]
-        self.scores = session.scores(0, size)[:, self.points]
+        self.scores = session.scores(first, size)[:, self.points - first]
 
     @staticmethod
     def fits(session: Session) -> bool:

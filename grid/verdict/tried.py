@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grid.errors import BadInput
-from grid.results import OK, REUSED_FROM
+from grid.results import HISTORY_SHARE, OK, REUSED_FROM, history_shares
 from grid.session import Session
 from storage.errors import BadData, NotFound
 from storage.ohlcv import DatasetKey
@@ -28,7 +28,8 @@ class Tried:
     """What sessions tried on one dataset with one strategy.
 
     trials: rows, failed ones included. ok: those that went well; sharpe_sum, sharpe_sumsq: of their annual Sharpe
-    ratios (0 for one that did not trade), so that sessions can be pooled. ran_by: the session that ran them, where the
+    ratios (0 for one that did not trade), so that sessions can be pooled. That of a trial over a share h of the history
+    enters times sqrt(h), with the spread that luck has over all of it. ran_by: the session that ran them, where the
     one that tells of them took them over.
     """
 
@@ -70,9 +71,9 @@ def tried_by(session: Session) -> list[Tried]:
     """
     size, strategy = len(session.points), session.sweep.strategy
     found = {(d, ""): [Fraction(0)] * 4 for d in range(len(session.datasets))}
-    for table in session.parts(["trial_id", "status", "sharpe", REUSED_FROM]):
+    for table in session.parts(["trial_id", "status", "sharpe", REUSED_FROM, HISTORY_SHARE]):
         dataset, ok = table["trial_id"].to_numpy() // size, table["status"].to_numpy() == OK
-        ratios = np.nan_to_num(table["sharpe"].to_numpy(), posinf=0.0, neginf=0.0)
+        ratios = np.nan_to_num(table["sharpe"].to_numpy(), posinf=0.0, neginf=0.0) * np.sqrt(history_shares(table))
         ran_by = table[REUSED_FROM].fill_null("").combine_chunks().dictionary_encode()
         codes = ran_by.indices.to_numpy()
         for d, (code, name) in product(np.unique(dataset).tolist(), enumerate(ran_by.dictionary.to_pylist())):

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from grid.errors import BadInput, Refused
-from grid.results import OK
+from grid.results import HISTORY_SHARE, OK
+from grid.search import rungs_of
 from grid.session import Session
 from grid.validation.cscv import cscv
 from grid.validation.moments import Floats
@@ -76,6 +77,11 @@ def _row(session: Session, trial: int) -> dict[str, Any]:
     if rows is None or rows.num_rows == 0:
         raise BadInput(f"session {session.id} has no committed trial {trial}, so there is nothing to judge.")
     row: dict[str, Any] = rows.to_pylist()[0]
+    if row.get(HISTORY_SHARE, 1) != 1:
+        raise BadInput(
+            f"trial {trial} of session {session.id} was run over a part of the history and pruned or tried again on "
+            "more, so it is not judged: name one of the last rung."
+        )
     if row["status"] != OK:
         raise BadInput(f"trial {trial} of session {session.id} failed, so there is nothing to judge: {row['error']}")
     return row
@@ -108,6 +114,7 @@ def _luck(evidence: Evidence, row: dict[str, Any]) -> dict[str, Any]:
         "years": bars / periods,
         "trials": both.trials,
         "trials_here": _pooled(here).trials,
+        "trials_on_everything": len(evidence.trials[0]) if rungs_of(session.points) else None,
         "sessions": both.sessions,
         "method": "every trial tried with this strategy on these datasets, as if independent",
         "variance_of_sharpes": both.variance,
@@ -138,7 +145,7 @@ def _ever(session: Session, here: list[Tried]) -> list[Tried]:
 def _overfitting(evidence: Evidence) -> dict[str, Any] | str:
     if evidence.blocks == 1:
         return ONE_BLOCK
-    if evidence.session.ledger.summary.ok < 2:
+    if len(evidence.trials[0]) < 2:
         return "fewer than two trials went well"
     found = cscv(evidence.chunks, evidence.blocks)
     slope, intercept = found.degradation

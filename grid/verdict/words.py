@@ -80,7 +80,13 @@ def _counted(luck: dict[str, Any], simulated: Any) -> str:
             f". By correlations of {effective['sampled']:,} of them they amount to {effective['by_mean']:,.0f} (mean) "
             f"or {effective['by_spectrum']:,.0f} (spectrum) independent ones"
         )
-    return f"{luck['method']}{where}: {luck['trials']:,}{beside}"
+    return f"{luck['method']}{where}: {luck['trials']:,}{beside}{_on_everything(luck['trials_on_everything'])}"
+
+
+def _on_everything(trials: int | None) -> str:
+    if trials is None:
+        return ""
+    return f". What is said below of blocks, and of trials that are run again, is over the {trials:,} run on everything"
 
 
 def _history(luck: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from grid.aggregate import Aggregator
 from grid.cluster import NAMESPACE, driver
 from grid.errors import Refused
 from grid.evaluate import Evaluator
-from grid.searchspec import ADAPTIVE
+from grid.searchspec import ADAPTIVE, HALVING
 from grid.session import Session
 from grid.sweep import Watch, resume, run
 from storage.providers import provider_for
@@ -77,9 +77,13 @@ def test_the_rows_do_not_depend_on_the_order_of_arrival(
     assert digest(Session(folder).trials()) == digest(whole.trials())
 
 
+ASKED = ("sobol", "lhs", *ADAPTIVE, HALVING)
+
+
 def searching(store: Path, method: str, **changes: Any) -> dict[str, Any]:
-    """24 points on two datasets, three rounds of 8 where the method learns from results."""
+    """24 points on two datasets, three rounds of 8 where the method learns from results; of halving, 72, 24 and 8."""
     search = {"method": method, "trials": 24, "seed": 5, **({"round": 8} if method in ADAPTIVE else {})}
+    search |= {"trials": 72} if method == HALVING else {}
     return small(store, search=search, **changes)
 
 
@@ -87,10 +91,10 @@ def searching(store: Path, method: str, **changes: Any) -> dict[str, Any]:
 def asked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Session]:
     """One session of each method, by this process without a break."""
     folder = tmp_path_factory.mktemp("asked")
-    return {method: run(searching(folder / method, method), "serial") for method in ("sobol", "lhs", *ADAPTIVE)}
+    return {method: run(searching(folder / method, method), "serial") for method in ASKED}
 
 
-@pytest.mark.parametrize("method", ["sobol", "lhs", *ADAPTIVE])
+@pytest.mark.parametrize("method", ASKED)
 def test_a_search_that_is_cut_short_goes_on_with_the_very_sequence(
     tmp_path: Path, asked: dict[str, Session], method: str
 ) -> None:
@@ -108,7 +112,10 @@ def test_a_search_that_is_cut_short_goes_on_with_the_very_sequence(
     assert digest(session.trials()) == digest(asked[method].trials())
     assert Session(session.folder).top_points(3) == asked[method].top_points(3)
     ids = session.trials(["trial_id"])["trial_id"].to_pylist()
-    assert ids == list(range(48))
+    if method == HALVING:  # 72 points on one dataset, 24 on both, 8 on both
+        assert sorted(i % 104 for i in ids) == sorted([*range(72), *range(72, 104), *range(72, 104)])
+    else:
+        assert ids == list(range(48))
 
 
 def test_a_search_that_would_go_on_otherwise_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,19 +131,20 @@ def test_a_search_that_would_go_on_otherwise_is_refused(tmp_path: Path, monkeypa
 
 
 @pytest.mark.ray
+@pytest.mark.parametrize("method", ["nsga2", HALVING])
 def test_workers_do_not_change_what_is_searched(
-    tmp_path: Path, asked: dict[str, Session], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, asked: dict[str, Session], monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     """By Ray, stopped after the first commit and resumed; two workers each time, which stay from round to round."""
     names: list[str] = []
     monkeypatch.setattr(driver, "named", lambda _, kind: names.append(kind) or f"{kind} {len(names)}")
     seen: list[int] = []
     watch = Watch(progress=lambda p: seen.append(p.done), stopping=lambda: bool(seen and seen[-1]))
-    begun = run(searching(tmp_path, "nsga2", cluster={"cpus": 2}), "ray", watch, unit_size=3)
+    begun = run(searching(tmp_path, method, cluster={"cpus": 2}), "ray", watch, unit_size=3)
     assert begun.status == "interrupted"
     session = resume(Session(begun.folder), "ray", unit_size=3)
-    assert digest(session.trials()) == digest(asked["nsga2"].trials())
-    assert session.ledger.summary == asked["nsga2"].ledger.summary
+    assert digest(session.trials()) == digest(asked[method].trials())
+    assert session.ledger.summary == asked[method].ledger.summary
     assert names == ["worker"] * 4
 
 

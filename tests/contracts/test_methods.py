@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from grid.halving import rungs
 from grid.rounds import next_round
 from grid.search import Asked, RandomSearch
-from grid.searchspec import ADAPTIVE, SearchSpec
+from grid.searchspec import ADAPTIVE, HALVING, SearchSpec
 from grid.space import SearchSpace
 
 DESIGNS = ["sobol", "lhs"]
 METHODS = [*DESIGNS, *ADAPTIVE]
+LEARNING = [*ADAPTIVE, HALVING]
+"""Those that are told results. Halving asks for no new point after its first rung; tests/grid/test_halving.py."""
 SPACES = {
     "plain": SearchSpace({"a": range(40), "b": range(30)}),
     "tied": SearchSpace({"a": range(40), "b": range(40), "c": [0.1, 0.2]}, ["a < b", "a + b < 60"]),
@@ -31,9 +34,20 @@ def near(columns: dict[str, NDArray[np.float64]]) -> NDArray[np.float64]:
     return -np.abs(a - 17.0) - 0.1 * np.abs(np.asarray(columns.get("b", a), float) - 11.0)
 
 
+def learning(method: str, trials: int, seed: int = 0) -> SearchSpec:
+    """Rounds of 12 where the method has rounds of a size."""
+    return SearchSpec(method=method, trials=trials, seed=seed, **({"round": 12} if method in ADAPTIVE else {}))
+
+
+def asked(space: SearchSpace, spec: SearchSpec) -> Asked:
+    """None known yet; halving on four datasets of 16 blocks."""
+    drawn = RandomSearch(space, spec.trials or 0, spec.seed)
+    return Asked(drawn, spec, rungs(drawn.count().trials, 16, range(4)) if spec.method == HALVING else ())
+
+
 def searched(space: SearchSpace, spec: SearchSpec, score: Score = near, stop: int | None = None) -> Asked:
     """The points of a whole search, or of its rounds that begin before `stop`."""
-    points, scores = Asked(RandomSearch(space, spec.trials or 0, spec.seed), spec), np.empty((0, 1))
+    points, scores = asked(space, spec), np.empty((0, 1))
     for first, last in points.spans:
         if stop is not None and first >= stop:
             break
@@ -60,7 +74,7 @@ def test_a_search_for_more_than_there_is_tries_all(method: str) -> None:
     assert sorted(points.numbers(0, 28).tolist()) == np.flatnonzero(space.valid(np.arange(64))).tolist()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, HALVING])
 def test_the_sequence_belongs_to_the_seed(method: str) -> None:
     one, same, other = (searched(SPACES["plain"], SearchSpec(method=method, trials=64, seed=s)) for s in (1, 1, 2))
     assert one.numbers(0, 64).tolist() == same.numbers(0, 64).tolist()
@@ -87,25 +101,26 @@ def test_designs_are_spread_more_evenly_than_chance() -> None:
     assert len(set((chance["a"] // 100).tolist())) < 50
 
 
-@pytest.mark.parametrize("method", ADAPTIVE)
+@pytest.mark.parametrize("method", LEARNING)
 def test_a_round_depends_on_the_rounds_before_and_on_nothing_else(method: str) -> None:
     """Asked for by somebody who knows nothing but the points and scores before it, and asked for twice."""
-    space, spec = SPACES["tied"], SearchSpec(method=method, trials=60, round=12, seed=9)
+    space, spec = SPACES["tied"], learning(method, 80, seed=9)
     whole = searched(space, spec)
+    assert len(whole.spans) > 2
     for first, last in whole.spans:
-        told = Asked(RandomSearch(space, 60, 9), spec)
+        told = asked(space, spec)
         told.learn(0, whole.numbers(0, first))
         scores = near(whole.columns(np.arange(first)))[:, None]
         assert next_round(spec, told, scores).tolist() == whole.numbers(first, last).tolist()
         assert next_round(spec, told, scores).tolist() == whole.numbers(first, last).tolist()
 
 
-@pytest.mark.parametrize("method", ADAPTIVE)
+@pytest.mark.parametrize("method", LEARNING)
 def test_results_decide_what_comes_next(method: str) -> None:
-    spec = SearchSpec(method=method, trials=60, round=12, seed=9)
-    up, down = (searched(SPACES["plain"], spec, score).numbers(0, 60) for score in (near, lambda c: -near(c)))
-    assert up[:12].tolist() == down[:12].tolist()
-    assert up[12:].tolist() != down[12:].tolist()
+    up, down = (searched(SPACES["plain"], learning(method, 60, 9), score) for score in (near, lambda c: -near(c)))
+    first = up.spans[0][1]
+    assert up.numbers(0, first).tolist() == down.numbers(0, first).tolist()
+    assert up.numbers(first, len(up)).tolist() != down.numbers(first, len(up)).tolist()
 
 
 @pytest.mark.parametrize("method", ADAPTIVE)

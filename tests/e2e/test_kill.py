@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from grid.plan import Plan
+from grid.search import Asked, points_of
 from grid.session import Session
 from grid.sweep import run
 from tests.e2e.sweeps import small
@@ -106,3 +108,39 @@ def test_killed_at_five_moments(tmp_path: Path, undisturbed: Session, until: Pat
     session = Session.open("latest", str(store))
     assert session.status == "done"
     assert digest(session.trials()) == digest(undisturbed.trials())
+
+
+def test_killed_in_the_midst_of_the_second_rung(tmp_path: Path, until: Path) -> None:
+    """The driver that resumes knows nothing but the rows, of which some are of that rung already."""
+    store, spec = tmp_path / "results", tmp_path / "sweep.json"
+    sweep = {**slow(store, until), "search": {"method": "halving", "trials": 450, "seed": 2}}
+    until.touch()
+    undisturbed = run({**sweep, "results": {"store": str(tmp_path / "undisturbed")}}, "serial")
+    until.unlink()
+    spec.write_text(json.dumps(sweep))
+    process = start("run", str(spec), "--executor", "serial", "--session-id", "halved")
+    deadline = time.monotonic() + PATIENCE_S
+    while not (store / "halved" / "metadata.json").exists() or left_of_second_rung(store)[0] == 300:
+        assert process.poll() is None, f"it ended by itself: {process.stderr.read().decode()}"  # type: ignore[union-attr]
+        assert time.monotonic() < deadline, "the moment to kill it never came"
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    left, of = left_of_second_rung(store)
+    assert (0 < left < of, of) == (True, 300)
+    until.touch()
+    last = start("resume", "halved", "--store", str(store), "--executor", "serial")
+    _, errors = last.communicate(timeout=PATIENCE_S)
+    assert last.returncode == 0, errors.decode()
+    session = Session.open("halved", str(store))
+    assert digest(session.trials()) == digest(undisturbed.trials())
+    assert session.top_points(3) == undisturbed.top_points(3)
+
+
+def left_of_second_rung(store: Path) -> tuple[int, int]:
+    """Trials of the second of three rungs that are not committed, and how many it has."""
+    session = Session.open("halved", str(store))
+    plan = Plan(session.datasets, points_of(session.sweep, len(session.datasets)))
+    assert isinstance(plan.points, Asked)
+    span = plan.points.spans[1]
+    return plan.missing(span, session.ledger.done), plan.numbers(span)

@@ -67,7 +67,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> Made:
 def brought(made: Made, monkeypatch: pytest.MonkeyPatch) -> bars.BarsOnCluster:
     assert made.killed == 0
     monkeypatch.setattr(bars, "optioned", lambda *_, **__: Remote(lambda: SimpleNamespace(load=Remote(object))))
-    plan = SimpleNamespace(dataset_trials=lambda d: (d, d + 1), total=100)
+    plan = SimpleNamespace(dataset_trials=lambda d: (d, d + 1), end=100)
     work: Any = SimpleNamespace(
         resolved=SimpleNamespace(plan=plan), folder=SimpleNamespace(session_id="s"), fingerprint=str
     )

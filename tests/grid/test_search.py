@@ -131,9 +131,9 @@ def test_from_a_sweep(trials: int, seed: int) -> None:
         "constraints": ["fast < slow"],
     }
     grid, random = Sweep(**request), Sweep(**request, search={"method": "random", "trials": trials, "seed": seed})
-    assert isinstance(points_of(grid), SearchSpace)
-    points = points_of(random)
+    assert isinstance(points_of(grid, 1), SearchSpace)
+    points = points_of(random, 1)
     assert isinstance(points, RandomSearch)
     assert points.count().trials == min(trials, space_of(grid).count().trials)
-    again = points_of(random)
+    again = points_of(random, 1)
     assert [points[k] for k in range(len(points))] == [again[k] for k in range(len(again))]
