@@ -130,6 +130,15 @@ def test_the_endpoint_lets_through_what_the_roles_need():
                 assert allowed(action, resource, endpoint), (action, resource)
 
 
+def test_the_endpoint_lets_nodes_of_eks_pull_images_and_reaches_nothing_else():
+    """Layers of ECR lie in a bucket of AWS, which is behind the same endpoint."""
+    endpoint = statements(AWS / "s3-endpoint-policy.json")
+    layers = "arn:aws:s3:::prod-eu-central-1-starport-layer-bucket/a"
+    assert allowed("s3:GetObject", layers, endpoint)
+    assert not allowed("s3:PutObject", layers, endpoint)
+    assert not allowed("s3:PutObject", "arn:aws:s3:::somebody-elses/results/a", endpoint)
+
+
 class Iam(Fault):
     """Refuses what the worker's policies do not allow, as AWS would; `refused` remembers it."""
 
