@@ -183,13 +183,16 @@ def test_prometheus_reads_what_rules_and_dashboard_ask_for(whole: Whole, tmp_pat
 def test_the_rows_are_those_of_one_process(
     whole: Whole, sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    (whole.folder / "released").touch()
-    followed = whole.grid("logs", "whole", "--follow", "--address", whole.url, "--json")
-    assert followed.code == 0, followed.err
+    with watching(whole, tmp_path) as url:
+        until_there(url, {"ray_grid_queue_depth > 0"})
+        (whole.folder / "released").touch()
+        followed = whole.grid("logs", "whole", "--follow", "--address", whole.url, "--json")
+        assert followed.code == 0, followed.err
+        until_there(url, {"last_over_time(ray_grid_queue_depth[15m]) == 0"})  # else GridDriverSilent would miss it
     session = Session.open("whole", sweep["results"]["store"])
     assert session.status == "done"
     monkeypatch.syspath_prepend(str(whole.folder))
-    alone = run({**sweep, "results": {"store": str(tmp_path), "keep_best": 3}}, "serial")
+    alone = run({**sweep, "results": {"store": str(tmp_path / "alone"), "keep_best": 3}}, "serial")
     assert digest(session.trials()) == digest(alone.trials())
     assert whole.token.read_text() not in followed.out + followed.err
     assert whole.password not in followed.out + followed.err
