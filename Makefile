@@ -88,7 +88,7 @@ bench-peers: .venv-peers/made  ## the same sweep in vectorbt and backtesting.py,
 
 e2e: .venv/deploy system-packages  ## S3, Valkey, Prometheus and a Ray of three nodes behind a token, and sweeps on them
 	$(BIN)/python -m pytest -m ray tests/e2e/test_whole.py tests/e2e/test_side_by_side.py tests/e2e/test_growing.py \
-	  tests/e2e/test_tls_proxy.py
+	  tests/e2e/test_tls_proxy.py tests/chaos/test_head.py
 
 PIN := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 

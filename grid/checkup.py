@@ -24,6 +24,8 @@ LEAST_STORE_BYTES = 500_000_000
 MOST_SKEW_S = 5.0
 ANSWER_S = 10.0
 THREADS = "NUMBA_NUM_THREADS"
+SENT = ("python", "ray", "backtest-grid")
+"""What a sweep that is sent must have in common with the nodes."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def look(data: str | None, results: str | None) -> Node:
 def judged(nodes: Sequence[Node], here: Mapping[str, str]) -> list[Check]:
     """The checks of a cluster, given what its nodes told and the versions of this machine."""
     head, workers = [n for n in nodes if n.head], [n for n in nodes if not n.head]
+    theirs = next((n.versions for n in (*head, *workers)), here)
     silent = [name for node in head for name in node.silent]
     return [
         Check(
@@ -96,8 +99,13 @@ def judged(nodes: Sequence[Node], here: Mapping[str, str]) -> list[Check]:
             "start the head with --num-cpus=0: a driver beside it would die with it",
         ),
         _each(
-            "versions", nodes, lambda n: _differ(n.versions, here), "as here", "install the same versions everywhere"
+            "versions",
+            nodes,
+            lambda n: _differ(n.versions, theirs, "on the head"),
+            "the same on all nodes",
+            "install the same versions on every node",
         ),
+        _client(here, theirs),
         _each(
             "object store",
             workers,
@@ -166,6 +174,17 @@ def _each(name: str, nodes: Sequence[Node], fault: Callable[[Node], str], fine: 
     return Check(name, not found, "; ".join(found) or fine, remedy)
 
 
+def _client(here: Mapping[str, str], theirs: Mapping[str, str]) -> Check:
+    """Whether this machine can send sweeps there. Trials run on the nodes, so the rest of its versions is no matter."""
+    wrong = _differ({name: _sent(name, v) for name, v in here.items()}, {n: _sent(n, theirs.get(n)) for n in SENT})
+    return Check("this machine", not wrong, wrong or "fit to send sweeps there", "install here what the nodes have")
+
+
+def _sent(name: str, version: str | None) -> str | None:
+    """A version, of Python as far as it matters for sending: major and minor."""
+    return ".".join(version.split(".")[:2]) if name == "python" and version else version
+
+
 def _stores(workers: Sequence[Node]) -> list[Check]:
     remedies = {
         "data": "give the workers' role the right to read and list it (deploy/aws/iam/read-data.json), or the mount",
@@ -187,9 +206,9 @@ def _store_fault(node: Node) -> str:
     return f"only {_gb(node.object_store)}" if node.object_store < LEAST_STORE_BYTES else ""
 
 
-def _differ(there: Mapping[str, str], here: Mapping[str, str]) -> str:
+def _differ(found: Mapping[str, str | None], wanted: Mapping[str, str | None], where: str = "on the nodes") -> str:
     return ", ".join(
-        f"{name} {there.get(name)} and here {here[name]}" for name in here if there.get(name) != here[name]
+        f"{name} {found.get(name)} and {where} {wanted[name]}" for name in wanted if found.get(name) != wanted[name]
     )
 
 

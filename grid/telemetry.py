@@ -50,7 +50,9 @@ TABLE = (
     Metric("grid_cpus", "gauge", "CPUs that the sweep holds."),
     Metric("grid_efficiency_ratio", "gauge", "Kernel seconds over CPU seconds held, since the driver started."),
     Metric(
-        "grid_queue_depth", "gauge", "Units sent or waiting to be tried again, and 1 more while some were never sent."
+        "grid_queue_depth",
+        "gauge",
+        "Units sent or waiting to be tried again, and 1 more while some were never sent; 0 once the driver ends.",
     ),
     Metric(
         "grid_read_bytes_total",

@@ -316,11 +316,14 @@ class Driver:
             log.warning("trial %d was given up: %s", lost.unit.start, lost.reason)
 
     def _tell(self, last: bool = False) -> None:
-        """How things stand, once a second."""
+        """How things stand, once a second. At the end nothing waits for this driver, however much of the sweep is left,
+        so that one that was stopped is not missed (GridDriverSilent).
+        """
         now, observer = time.monotonic(), self._work.observer
         if last or now - self._told >= TELL_EVERY_S:
             self._told = now
-            observer.units({**self._dispatcher.states(), "uncommitted": self._collector.count})
+            states = {**self._dispatcher.states(), "uncommitted": self._collector.count}
+            observer.units(dict.fromkeys(states, 0) if last else states)
             observer.attempts(self._dispatcher.attempts)
             observer.retried("driver", self._work.folder.provider.retries - self._retries_before)
             observer.spent()

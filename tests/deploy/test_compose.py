@@ -6,12 +6,17 @@ import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from grid.cli import main
+from grid.sweep import run
 from tests.conftest import REPOSITORY
+from tests.deploy.test_readme import commands
 from tests.deploy.tools import DEPLOY, DRAIN_S, checked
 from tests.services import seaweed
 from tests.services.programs import program
@@ -100,6 +105,44 @@ def test_grafana_fetches_and_reports_nothing(services: dict[str, Any]):
     settings = services["grafana"]["environment"]
     assert settings["GF_PLUGINS_PREINSTALL_DISABLED"] == settings["GF_SECURITY_DISABLE_GRAVATAR"] == "true"
     assert settings["GF_ANALYTICS_REPORTING_ENABLED"] == settings["GF_ANALYTICS_CHECK_FOR_UPDATES"] == "false"
+
+
+def test_the_dashboard_shows_no_frames_of_a_grafana_that_lets_none_in(services: dict[str, Any]):
+    from ray.dashboard.modules.metrics.metrics_head import GRAFANA_HOST_DISABLED_VALUE, GRAFANA_HOST_ENV_VAR
+
+    grafana, head = services["grafana"]["environment"], services["ray-head"]["environment"]
+    assert "GF_SECURITY_ALLOW_EMBEDDING" not in grafana
+    assert {name: value for name, value in head.items() if "GRAFANA" in name} == {
+        GRAFANA_HOST_ENV_VAR: GRAFANA_HOST_DISABLED_VALUE
+    }
+
+
+def test_the_heads_address_is_given_to_nobody_else(services: dict[str, Any]):
+    head = ip_address(services["ray-head"]["networks"]["grid"]["ipv4_address"])
+    text = checked("docker-compose", *FILES, "config", "--format", "json")
+    (pool,) = json.loads(text)["networks"]["grid"]["ipam"]["config"]
+    assert head in ip_network(pool["subnet"])
+    assert head not in ip_network(pool["ip_range"])
+    assert ip_network(pool["ip_range"]).subnet_of(ip_network(pool["subnet"]))
+
+
+def test_the_first_sweep_runs_on_the_bars_that_are_brought_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """README.md's import and sweep.yaml as they stand, but for the stores."""
+    (words,) = [w for w in commands("grid") if w[:2] == ["data", "import"]]
+    words[words.index("--store") + 1] = str(tmp_path / "bars")
+    monkeypatch.chdir(COMPOSE)
+    monkeypatch.setattr("sys.argv", ["grid", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code
+    sweep = yaml.safe_load((COMPOSE / "sweep.yaml").read_text())
+    assert "{store} {results}".format(store=sweep["data"]["store"], results=sweep["results"]["store"]) == (
+        "s3://ohlcv?profile=data s3://results?profile=results"
+    )
+    sweep["data"]["store"], sweep["results"]["store"] = str(tmp_path / "bars"), str(tmp_path / "results")
+    session = run(sweep, "serial")
+    assert (session.status, session.metadata["failed"]) == ("done", 0)
+    assert session.metadata["ok"] > 100
 
 
 def test_no_work_on_the_head_and_as_many_workers_as_one_likes(services: dict[str, Any]):

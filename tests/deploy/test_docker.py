@@ -60,6 +60,15 @@ def test_nodes_notice_a_cut_link():
         assert re.search(rf"\b{name}={value}\b", FILE), name
 
 
+def test_in_a_pod_the_disk_is_measured():
+    """Else Ray tells there that it is empty, and the alert on it never fires."""
+    from ray.dashboard.modules.reporter import reporter_agent
+
+    variable = "RAY_DASHBOARD_ENABLE_K8S_DISK_USAGE"
+    assert f'os.environ.get("{variable}") == "1"' in Path(reporter_agent.__file__).read_text()
+    assert re.search(rf"\b{variable}=1\b", FILE)
+
+
 def test_the_image_holds_all_that_is_installed_and_nothing_else():
     lines = (DOCKER / "Dockerfile.dockerignore").read_text().splitlines()
     sent = {line[1:] for line in lines if line.startswith("!")}

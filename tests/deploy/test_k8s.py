@@ -16,6 +16,7 @@ from grid.jobs import STEADY
 from tests.conftest import REPOSITORY
 from tests.deploy.crds import complaints
 from tests.deploy.custom import KUEUE, MONITORING
+from tests.deploy.test_monitoring import rules
 from tests.deploy.tools import DEPLOY, DRAIN_S, checked
 from tests.services.programs import need
 
@@ -222,6 +223,9 @@ def test_selectors_and_ports_of_monitors_find_something():
     ports = {p["name"] for p in head["containers"][0]["ports"]}
     monitors = {r["metadata"]["name"]: r["spec"] for r in found if r["kind"] == "PodMonitor"}
     assert {e["port"] for e in monitors["ray-head"]["podMetricsEndpoints"]} <= ports
+    by_cluster = [rule["expr"] for rule in rules() if "ray_io_cluster" in rule["expr"]]
+    assert len(by_cluster) >= 3
+    assert all("ray.io/cluster" in monitor["podTargetLabels"] for monitor in monitors.values()), by_cluster
     jobs = {r["replacement"] for m in monitors.values() for e in m["podMetricsEndpoints"] for r in e["relabelings"]}
     scraped = yaml.safe_load((DEPLOY / "monitoring" / "prometheus.yml").read_text())["scrape_configs"]
     assert jobs <= {job["job_name"] for job in scraped}, "the rules know jobs by the names that Prometheus gives"

@@ -1,15 +1,21 @@
 """deploy/k8s/, part by part: what a standing cluster has beyond being valid, and that its parts find each other."""
 
 import json
+import re
+import shutil
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from grid.jobs import STEADY
 from tests.deploy.policies import listed, statements
 from tests.deploy.test_k8s import FOLDERS, Resource, clusters, resources
 from tests.deploy.test_readme import commands
-from tests.deploy.tools import DEPLOY
+from tests.deploy.tools import DEPLOY, checked
 
 STANDING = ["overlays/aws", "overlays/dev", "overlays/onprem"]
 GROWING = ["overlays/aws", "overlays/onprem"]
@@ -172,12 +178,73 @@ def mounted(pod: dict[str, Any]) -> dict[str, tuple[str, bool]]:
     return {m["mountPath"]: (claims[m["name"]], m.get("readOnly", False)) for m in mounts}
 
 
+ON_NFS = {"/mnt/grid/data": ("grid-data", True), "/mnt/grid/results": ("grid-results", False)}
+
+
+def changed(tmp_path: Path, file: str, change: Callable[[str], str], folder: str) -> list[Resource]:
+    """What `folder` of deploy/k8s renders to when the text of one file of it is another."""
+    shutil.copytree(DEPLOY / "k8s", tmp_path / "k8s")
+    shutil.copytree(DEPLOY / "monitoring", tmp_path / "monitoring")
+    path = tmp_path / "k8s" / file
+    path.write_text(change(path.read_text()))
+    return [r for r in yaml.safe_load_all(checked("kubectl", "kustomize", tmp_path / "k8s" / folder)) if r]
+
+
+def test_a_sweep_with_a_cluster_of_its_own_has_nfs_by_two_lines(tmp_path: Path):
+    """Those that its kustomization.yaml has as comments."""
+
+    def taken_in(text: str) -> str:
+        return re.sub(r"^# (components|images):", r"\1:", text, flags=re.MULTILINE)
+
+    found = changed(tmp_path, "sweep/kustomization.yaml", taken_in, "sweep")
+    (job,) = [r["spec"] for r in found if r["kind"] == "RayJob"]
+    for group in job["rayClusterSpec"]["workerGroupSpecs"]:
+        pod = group["template"]["spec"]
+        assert mounted(pod) == ON_NFS, group["groupName"]
+        assert pod["containers"][0]["image"].startswith("registry.example.com/backtest-grid:")
+    assert ("PersistentVolumeClaim", "grid-data") in rendered_names("overlays/onprem")
+
+
+@pytest.mark.parametrize("folder", STANDING)
+def test_what_only_the_operator_knows_is_in_settings_and_arrives(folder: str, tmp_path: Path):
+    names = yaml.safe_load((DEPLOY / "k8s" / folder / "settings.yaml").read_text())["data"]
+    told = {name: "198.51.100.7/32" if name.endswith("CIDR") else f"x-{n}" for n, name in enumerate(names)}
+
+    def other(text: str) -> str:
+        return text[: text.index("\ndata:")] + "\ndata: " + json.dumps(told)
+
+    found = changed(tmp_path, f"{folder}/settings.yaml", other, folder)
+    there = json.dumps([r for r in found if r["metadata"]["name"] != "settings"])
+    missing = {name for name, value in told.items() if f'"{value}"' not in there}
+    assert missing == ({"PROMETHEUS_RELEASE"} if folder == "overlays/dev" else set()), "kind has no Prometheus operator"
+    released = [r["metadata"]["labels"]["release"] for r in found if r["apiVersion"].startswith("monitoring.")]
+    assert set(released) == (set() if folder == "overlays/dev" else {told["PROMETHEUS_RELEASE"]})
+
+
+@pytest.mark.parametrize("folder", STANDING)
+def test_disks_name_their_class_and_the_operator_its_namespace(folder: str):
+    """Many clusters have no default class, and anybody may call a pod kuberay-operator."""
+    claims = [c for s in resources(folder, "StatefulSet") for c in s["spec"]["volumeClaimTemplates"]]
+    assert all(claim["spec"]["storageClassName"] for claim in claims)
+    sources = named(folder, "NetworkPolicy", "ray-head")["spec"]["ingress"][0]["from"]
+    assert all(source.get("namespaceSelector") != {} for source in sources)
+
+
+@pytest.mark.parametrize("folder", STANDING)
+def test_names_are_also_asked_of_a_cache_on_the_node_and_never_its_credentials(folder: str):
+    rules = named(folder, "NetworkPolicy", "names")["spec"]["egress"]
+    (block,) = [to["ipBlock"] for rule in rules for to in rule["to"] if "ipBlock" in to]
+    within = [ip_address(each) in ip_network(block["cidr"]) for each in ("169.254.20.10", "169.254.25.10")]
+    assert within == [True, True], "of NodeLocal DNSCache and of kubespray"
+    assert block["except"] == ["169.254.169.254/32"]
+    assert {port["port"] for rule in rules for port in rule["ports"]} == {53}
+
+
 def test_workers_of_ones_own_machines_read_data_and_write_results_on_nfs():
     folder = "overlays/onprem"
     (spec,) = clusters(folder)
     for group in spec["workerGroupSpecs"]:
-        expected = {"/mnt/grid/data": ("grid-data", True), "/mnt/grid/results": ("grid-results", False)}
-        assert mounted(group["template"]["spec"]) == expected, group["groupName"]
+        assert mounted(group["template"]["spec"]) == ON_NFS, group["groupName"]
     assert mounted(spec["headGroupSpec"]["template"]["spec"]) == {}
     for claim in resources(folder, "PersistentVolumeClaim"):
         volume = named(folder, "PersistentVolume", claim["spec"]["volumeName"])

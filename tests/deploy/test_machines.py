@@ -127,9 +127,31 @@ def test_variables_of_nodes_are_those_that_notice_a_cut_link():
         assert found[name] == exported[name] == value
 
 
+def test_slow_machines_get_time_to_start():
+    """In the image, on machines and on Slurm."""
+    for file in (DEPLOY / "docker" / "Dockerfile", VM / "grid.env", SBATCH):
+        found = dict(re.findall(r"\b(RAY_\w+)=(\d+)", file.read_text()))
+        assert int(found["RAY_agent_register_timeout_ms"]) >= 120_000, file.name
+        assert int(found["RAY_raylet_start_wait_time_s"]) >= 120, file.name
+
+
+@pytest.mark.parametrize("name", ["aws.yaml", "onprem.yaml"])
+@pytest.mark.parametrize("before", [None, "", "case $- in *i*) ;; *) return;; esac\nalias l=ls\n"])
+def test_logins_have_the_variables_whatever_their_bashrc_says(name: str, before: str | None, tmp_path: Path):
+    """Some machines have none, some an empty one, and most one that ends at once where nobody types. Twice is once."""
+    (command,) = [c for c in config(name)["setup_commands"] if ".bashrc" in c]
+    if before is not None:
+        (tmp_path / ".bashrc").write_text(before)
+    for _ in range(2):
+        subprocess.run(["bash", "-c", command], env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}, check=True)
+        assert (tmp_path / ".bashrc").read_text() == ". /opt/grid/environment.sh\n" + (before or "")
+    assert [path.name for path in tmp_path.iterdir()] == [".bashrc"]
+
+
 STUBS = {
     "scontrol": 'echo "node1"\necho "node2"',
-    "srun": 'exec "$@"',
+    "srun": 'echo "srun $*" >>"$LOG"\nwhile [ "${1#--}" != "$1" ]; do shift; done\nexec "$@"',
+    "rm": "exit 0",  # of folders of other nodes
     "ray": 'echo "ray $*" >>"$LOG"\n[ -z "$NO_RAY" ] || exit 0\n'
     'while [ "$1" != -- ]; do shift; done\nshift\n"$@" || exit 1',  # it has a code of its own for what fails
     "grid": 'echo "grid $*" >>"$LOG"\n[ -z "$HANGS" ] || { trap "exit 130" TERM; echo $$ >"$LOG.pid"; '
@@ -178,6 +200,9 @@ def test_a_batch_job_ends_as_its_driver_does(slurm: dict[str, str], code: int):
     log = Path(slurm["LOG"]).read_text()
     assert "ray symmetric-run --address node1:24711 --min-nodes 2 --num-cpus=8 " in log
     assert "grid run s.yaml --session-id mine --address node1:24711 --log-json" in log
+    assert "srun --cpus-per-task=8 ray symmetric-run " in log, "else a step may be bound to one core"
+    (folder,) = re.findall(r"--temp-dir=(\S+)", log.splitlines()[0])
+    assert log.splitlines()[-1] == f"srun rm -rf {folder}"
     token = Path(slurm["GRID_HOME"]) / "slurm" / "4711" / "token"
     assert token.stat().st_mode & 0o077 == 0
     assert len(token.read_text()) == 64
@@ -189,6 +214,7 @@ def test_a_ray_that_did_not_start_is_no_success(slurm: dict[str, str]):
         _, err = job.communicate(timeout=PATIENCE_S)
     assert job.returncode == 70
     assert "no driver came to an end (the launcher says 0)" in err
+    assert "srun rm" not in Path(slurm["LOG"]).read_text(), "Ray's own logs say why"
 
 
 def test_slurms_warning_reaches_the_driver(slurm: dict[str, str]):
@@ -196,7 +222,9 @@ def test_slurms_warning_reaches_the_driver(slurm: dict[str, str]):
     slurm = {**slurm, "HANGS": "1"}
     programs = Path(slurm["GRID_HOME"]) / ".venv" / "bin"
     on_term = "trap 'kill $(cat \"$LOG.pid\")' TERM"
-    (programs / "srun").write_text(f'#!/bin/bash\n"$@" &\n{on_term}\nwait\nwait\n')
+    (programs / "srun").write_text(
+        f'#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\n"$@" &\n{on_term}\nwait\nwait\n'
+    )
     with batch(slurm, "s.yaml") as job:
         until, pid = time.monotonic() + PATIENCE_S, Path(slurm["LOG"] + ".pid")
         while not (pid.exists() and pid.read_text().endswith("\n")):
@@ -235,5 +263,9 @@ def test_nodes_are_started_again_and_sweeps_only_when_that_helps():
         assert int(re.findall(r"^TimeoutStopSec=(\d+)$", texts[name], re.MULTILINE)[0]) >= DRAIN_S + 15
         assert "ExecStop" not in texts[name]
     sweep = texts["grid-sweep@.service"]
-    assert "SuccessExitStatus=1\n" in sweep
+    assert "SuccessExitStatus=1 130\n" in sweep, "failed trials are rows, and who was stopped has not failed"
+    assert "RestartForceExitStatus=130\n" in sweep, (
+        "a store that fails ends it with that too; `systemctl stop` it stays"
+    )
     assert "RestartPreventExitStatus=2 3\n" in sweep
+    assert "KillMode=mixed\n" in sweep, "the driver alone is signalled (docs/clusters.md)"

@@ -22,6 +22,7 @@ SUFFIXES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "
 OURS = {f"ray_{m.name}{suffix}": set(m.labels) for m in TABLE for suffix in SUFFIXES[m.kind]}
 RAYS = {  # without ray_cluster_failed_nodes, which with autoscaler v2 counts every node that ever ended, idle ones too
     "ray_cluster_pending_nodes": {"node_type"},
+    "ray_memory_manager_worker_eviction_total": set(),
     "ray_node_cpu_count": {"RayNodeType"},
     "ray_node_cpu_utilization": set(),
     "ray_node_disk_free": set(),

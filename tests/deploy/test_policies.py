@@ -130,6 +130,26 @@ def test_the_endpoint_lets_through_what_the_roles_need():
                 assert allowed(action, resource, endpoint), (action, resource)
 
 
+def test_the_threat_model_says_what_these_roles_leave_open():
+    """Nothing stops a worker that writes over a part, nor a strategy on the head that uses the head's role."""
+    text = (REPOSITORY / "docs" / "security.md").read_text()
+    assert may("s3:PutObject", "results/s/trials/part-1.parquet")
+    assert "write over a part, an index or a heartbeat" in text
+    head = {action for s in statements(AWS / "iam" / "vm-head.json") for action in listed(s["Action"])}
+    assert {"ec2:RunInstances", "iam:PassRole"} <= head
+    assert "the role that starts machines and gives them the worker's role" in text
+    assert "the account that makes pods in the namespace" in text
+
+
+def test_the_endpoint_lets_nodes_of_eks_pull_images_and_reaches_nothing_else():
+    """Layers of ECR lie in a bucket of AWS, which is behind the same endpoint."""
+    endpoint = statements(AWS / "s3-endpoint-policy.json")
+    layers = "arn:aws:s3:::prod-eu-central-1-starport-layer-bucket/a"
+    assert allowed("s3:GetObject", layers, endpoint)
+    assert not allowed("s3:PutObject", layers, endpoint)
+    assert not allowed("s3:PutObject", "arn:aws:s3:::somebody-elses/results/a", endpoint)
+
+
 class Iam(Fault):
     """Refuses what the worker's policies do not allow, as AWS would; `refused` remembers it."""
 

@@ -142,7 +142,17 @@ def test_a_doctor_sees_every_node(cluster: Cluster, s3: Seaweed, bars: str):
     seen = cluster.grid(*asked)
     found = {check["name"]: check for check in seen.json()}
     fine = {name for name, check in found.items() if check["ok"]}
-    assert fine == {"authentication", "nodes", "head", "versions", "threads", "clocks", "data", "results"}, seen.out
+    assert fine == {
+        "authentication",
+        "nodes",
+        "head",
+        "versions",
+        "this machine",
+        "threads",
+        "clocks",
+        "data",
+        "results",
+    }, seen.out
     assert found["nodes"]["found"] == "2 besides the head, 2 CPUs"
     assert found["data"]["found"] == "reached from 2 nodes"
     assert "only 0.1 GB" in found["object store"]["found"]

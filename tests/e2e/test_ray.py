@@ -94,6 +94,7 @@ def test_stopping_commits_what_was_begun_and_resume_does_the_rest(tmp_path: Path
     stopped = run(slow(tmp_path), "ray", watch, unit_size=5)
     assert stopped.status == "interrupted"
     assert 100 <= stopped.ledger.done.total() < 380
+    assert watch.telemetry.prometheus.value("grid_queue_depth") == 0, "who said goodbye is not missed"
     assert digest(resume(stopped, "ray").trials()) == digest(slow_undisturbed.trials())
 
 

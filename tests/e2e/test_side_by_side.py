@@ -125,7 +125,7 @@ def test_the_second_gets_its_share_while_the_first_goes_on(cluster: Cluster, swe
     awaited(cluster, "each has half", lambda: workers(cluster) == {"alice": 1, "benjamin": 1})
     folders = {u: SessionFolder(provider_for(sweeps[u]["results"]["store"]), f"session-{u}") for u in USERS}
     assert drivers(cluster) == ["on-demand", "on-demand"]
-    awaited(cluster, "bob has rows", lambda: folders["benjamin"].read_commit(0) is not None)
+    awaited(cluster, "benjamin has rows", lambda: folders["benjamin"].read_commit(0) is not None)
     awaited(cluster, "both are told of", lambda: min(kernel_seconds(cluster).values()) > 0)
     before, used = kernel_seconds(cluster), dict.fromkeys(USERS, 0.0)
     until = time.monotonic() + PATIENCE_S

@@ -44,7 +44,8 @@ PATIENT = {
     "RAY_health_check_failure_threshold": "10",
 }
 """The settings that nodes must have, at values that spare a node which gets no CPU for some seconds."""
-NEED_AN_AUTOSCALER = {"ray_cluster_pending_nodes"}
+NEED_AN_EVENT = {"ray_cluster_pending_nodes", "ray_memory_manager_worker_eviction_total"}
+"""An autoscaler that waits, a worker that was killed."""
 
 
 @dataclass
@@ -163,7 +164,7 @@ def test_prometheus_reads_what_rules_and_dashboard_ask_for(whole: Whole, tmp_pat
     with watching(whole, tmp_path) as url:
         assert value_of(url, 'ray_grid_trials_total{state="ok", strategy="mine_alone:Mine"}') > 0
         assert value_of(url, 'up{job="ray-head"}') == 1
-        until_there(url, set(RAYS) - NEED_AN_AUTOSCALER)
+        until_there(url, set(RAYS) - NEED_AN_EVENT)
         never = {"grid_storage_retries_total", "grid_attempts_total", "grid_commit_seconds"}
         until_there(url, {f"ray_{metric.name}" for metric in TABLE if metric.name not in never})
         until_there(url, {'ray_grid_attempts_total{cause="first"}', "ray_grid_commit_seconds_bucket"})
@@ -182,13 +183,16 @@ def test_prometheus_reads_what_rules_and_dashboard_ask_for(whole: Whole, tmp_pat
 def test_the_rows_are_those_of_one_process(
     whole: Whole, sweep: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    (whole.folder / "released").touch()
-    followed = whole.grid("logs", "whole", "--follow", "--address", whole.url, "--json")
-    assert followed.code == 0, followed.err
+    with watching(whole, tmp_path) as url:
+        until_there(url, {"ray_grid_queue_depth > 0"})
+        (whole.folder / "released").touch()
+        followed = whole.grid("logs", "whole", "--follow", "--address", whole.url, "--json")
+        assert followed.code == 0, followed.err
+        until_there(url, {"last_over_time(ray_grid_queue_depth[15m]) == 0"})  # else GridDriverSilent would miss it
     session = Session.open("whole", sweep["results"]["store"])
     assert session.status == "done"
     monkeypatch.syspath_prepend(str(whole.folder))
-    alone = run({**sweep, "results": {"store": str(tmp_path), "keep_best": 3}}, "serial")
+    alone = run({**sweep, "results": {"store": str(tmp_path / "alone"), "keep_best": 3}}, "serial")
     assert digest(session.trials()) == digest(alone.trials())
     assert whole.token.read_text() not in followed.out + followed.err
     assert whole.password not in followed.out + followed.err

@@ -15,7 +15,7 @@ from grid.cluster.checkup import MARK, parsed
 from grid.errors import BadInput
 from grid.partition import CLUSTER_SETTINGS
 
-HERE = {"python": "3.11.7", "ray": "2.60.0"}
+HERE = {"python": "3.11.7", "ray": "2.60.0", "backtest-grid": "0.1.0", "numpy": "2.4.0"}
 WORKER = Node(
     host="w1",
     time=1000.0,
@@ -31,8 +31,8 @@ WORKER = Node(
 HEAD = replace(WORKER, host="h", head=True, cpus=0.0, data=None, results=None)
 
 
-def checks(*nodes: Node) -> dict[str, Check]:
-    return {check.name: check for check in judged(nodes, HERE)}
+def checks(*nodes: Node, here: dict[str, str] = HERE) -> dict[str, Check]:
+    return {check.name: check for check in judged(nodes, here)}
 
 
 def faults(*nodes: Node) -> dict[str, str]:
@@ -47,7 +47,7 @@ def test_a_good_cluster_has_no_fault():
 @pytest.mark.parametrize(
     ("name", "told", "change"),
     [
-        ("versions", "w2: ray 2.59.0 and here 2.60.0", {"versions": {**HERE, "ray": "2.59.0"}}),
+        ("versions", "w2: ray 2.59.0 and on the head 2.60.0", {"versions": {**HERE, "ray": "2.59.0"}}),
         ("object store", "w2: only 0.1 GB", {"object_store": 1e8}),
         (
             "object store",
@@ -66,6 +66,23 @@ def test_each_fault_names_the_node_and_the_remedy(name: str, told: str, change: 
     spoilt = replace(WORKER, host="w2", **change)
     assert faults(HEAD, WORKER, spoilt) == {name: told}
     assert len(checks(HEAD, WORKER, spoilt)[name].remedy) > 20
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"python": "3.11.2", "numpy": "2.0.0"}, None),
+        ({"python": "3.12.7"}, "python 3.12 and on the nodes 3.11"),
+        ({"ray": "2.59.0"}, "ray 2.59.0 and on the nodes 2.60.0"),
+        ({"backtest-grid": "0.2.0"}, "backtest-grid 0.2.0 and on the nodes 0.1.0"),
+    ],
+)
+def test_of_the_machine_that_asks_only_what_sending_needs_is_compared(change: dict[str, str], told: str | None):
+    """An image has another patch of Python than one's own machine, and nothing is computed there."""
+    found = checks(HEAD, WORKER, here={**HERE, **change})
+    assert found["versions"].ok, "nodes are compared with each other"
+    assert found["this machine"].ok is (told is None)
+    assert told is None or found["this machine"].found == told
 
 
 def test_faults_of_the_cluster_as_a_whole():
