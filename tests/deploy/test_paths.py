@@ -44,6 +44,7 @@ ORDER = {
         "On `dev` this is the end, as no store is in its reach.",
         "grid submit deploy/k8s/sweep/sweep.yaml",
         "kubectl apply --server-side -k deploy/k8s/sweep\n",
+        "kubectl apply --server-side -f https://github.com/kubernetes-sigs/kueue/",
         "kubectl apply --server-side -k deploy/k8s/overlays/kueue",
     ],
     "AWS": [
@@ -98,7 +99,7 @@ def test_a_command_is_in_one_line_and_kubectl_is_told_the_namespace():
     assert [each for each in named if "\n" in each] == []
     blocks = "\n".join(re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL))
     asked = [line for line in (*blocks.splitlines(), *named) if "kubectl " in line]
-    everywhere = re.compile(r"kubectl (create namespace|label node|drain\b|apply .*-k deploy/k8s/)")
+    everywhere = re.compile(r"kubectl (create namespace|label node|drain\b|apply .*-(k deploy/k8s/|f https:))")
     assert len(asked) > 8
     assert [line for line in asked if "kubectl -n backtest-grid " not in line and not everywhere.search(line)] == []
 
