@@ -70,6 +70,12 @@ class Plan:
             raise IndexError(f"no trial {trial_id} in a plan up to {self.end}")
         return divmod(trial_id, len(self.points))
 
+    def has(self, trial_id: int) -> bool:
+        """Whether there is a trial of that number, of those below `end`: it is no hole, and no rung leaves it out."""
+        dataset, point = self.locate(trial_id)
+        known = bool(self.points.valid(np.array([point], dtype=np.int64))[0])
+        return known and any(self._parts(dataset, (point, point + 1)))
+
     def asked(self, unit: WorkUnit) -> Indices | None:
         """What whoever evaluates a unit must `learn` of its points first; None where they follow from the sweep."""
         if not isinstance(self.points, Asked):

@@ -240,8 +240,8 @@ class Session:
         if not 0 <= trial_id < self.resolved.plan.end:
             raise BadInput(f"session {self.id} has no trial {trial_id}: numbers go to {self.resolved.plan.end - 1}.")
         dataset, point = self.resolved.plan.locate(trial_id)
-        if not self.resolved.points.valid(np.array([point]))[0]:
-            why = "a constraint excludes its parameters, or the search did not come so far"
+        if not self.resolved.plan.has(trial_id):
+            why = "a constraint excludes its parameters, a rung its dataset, or the search did not come so far"
             raise BadInput(f"session {self.id} has no trial {trial_id}: {why}.")
         loaded = self.loaded(dataset).upto(rung_of(self.resolved.points, point))
         strategy = self.resolved.strategy(**self.resolved.points[point])

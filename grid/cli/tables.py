@@ -91,7 +91,7 @@ def rung_facts(rungs: Sequence[Rung], share: float) -> dict[str, str]:
     for rung in between:
         on = f"{len(rung.datasets):,} and " if several else ""
         told.append(f"the best {rung.stop - rung.first:,} on {on}{100 * rung.share:.3g} %")
-    told.append(f"{last.stop - last.first:,} on everything")
+    told.append(f"the best {last.stop - last.first:,} on everything")
     cost = f"{100 * share:.2g} % of the cost of all {first.stop:,} on everything"
     return {"rungs": f"{', '.join(told)}: {cost}"}
 

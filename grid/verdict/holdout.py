@@ -7,12 +7,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
 from grid.documents import plain
 from grid.engine import buy_and_hold
 from grid.errors import BadInput
 from grid.resolve import LoadedBars, ResolvedSweep
+from grid.search import first_on_all
 from grid.session import Session
 from grid.verdict.fresh import fresh_start
 from grid.windows import nanoseconds
@@ -73,8 +72,13 @@ def _one(session: Session, trial: int) -> dict[str, Any]:
     if not 0 <= trial < resolved.plan.end:
         raise BadInput(f"session {session.id} has no trial {trial}: numbers go to {resolved.plan.end - 1}.")
     dataset, point = resolved.plan.locate(trial)
-    if not resolved.points.valid(np.array([point]))[0]:
-        raise BadInput(f"session {session.id} has no trial {trial}: a constraint excludes its parameters.")
+    if not resolved.plan.has(trial):
+        raise BadInput(f"session {session.id} has no trial {trial}: a constraint or a rung excludes it.")
+    if point < first_on_all(resolved.points):
+        raise BadInput(
+            f"trial {trial} of session {session.id} was run over a part of the history and is not ranked: name one of "
+            "the last rung."
+        )
     seen, whole = session.loaded(dataset), _to_the_end(resolved, dataset)
     start, stop = len(seen.bars), len(whole.bars)
     if start == stop:

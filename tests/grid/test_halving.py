@@ -31,6 +31,7 @@ from grid.space import SearchSpace
 from grid.spec import Sweep
 from grid.sweep import run
 from grid.verdict import permutation
+from grid.verdict.holdout import look, looks
 from grid.verdict.tried import tried_by
 from grid.verdict.verdict import verdict
 from grid.verdict.words import lines
@@ -121,6 +122,9 @@ def test_a_plan_leaves_out_what_its_rungs_leave_out() -> None:
     assert plan.whole_trials(48) == [8.0, 14.0, 8.0]
     assert plan.whole_trials(24) == [4.0, 7.0, 4.0]
     assert plan.locate(95) == (2, 31)
+    assert isinstance(plan.points, Asked)
+    plan.points.learn(0, np.arange(32))
+    assert [trial for trial in range(96) if plan.has(trial)] == expected
 
 
 class Twin:
@@ -276,8 +280,15 @@ def test_all_that_was_tried_counts_and_the_whole_is_judged(session: Session) -> 
         ratios = [(0.0 if math.isnan(r["sharpe"]) else r["sharpe"]) * math.sqrt(r["history_share"]) for r in own]
         assert (one.trials, one.ok) == (len(own), len(own))
         assert (one.sharpe_sum, one.sharpe_sumsq) == pytest.approx((sum(ratios), sum(r * r for r in ratios)))
-    with pytest.raises(BadInput, match="over a part of the history"):
-        verdict(session, next(row["trial_id"] for row in rows if row["rung"] == 0))
+    early = next(row["trial_id"] for row in rows if row["rung"] == 0)
+    for judge in (lambda: verdict(session, early), lambda: look(session, [early])):
+        with pytest.raises(BadInput, match="over a part of the history"):
+            judge()
+    left_out = next(t for t in range(3 * len(session.points)) if not session.resolved.plan.has(t))
+    for judge in (lambda: session.backtest(left_out), lambda: look(session, [left_out])):
+        with pytest.raises(BadInput, match=f"has no trial {left_out}"):
+            judge()
+    assert looks(session) == []
 
 
 def test_an_audit_recomputes_trials_of_all_rungs_and_asks_again(
