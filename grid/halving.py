@@ -62,23 +62,34 @@ def rungs(points: int, blocks: int, order: Sequence[int]) -> tuple[Rung, ...]:
     while ETA ** (steps + 1) <= blocks * len(order) and points // ETA ** (steps + 1) >= LEAST_POINTS:
         steps += 1
     found: list[Rung] = []
+    many, long = 1, 1
     for step in range(steps, -1, -1):
-        many, long = _part(ETA**step, len(order), blocks)
+        many, long = _part(ETA**step, len(order), blocks, (many, long))
         first = found[-1].stop if found else 0
         stop = first + points // ETA ** (steps - step)
         found.append(Rung(first, stop, tuple(sorted(order[:many])), long, blocks))
     return tuple(found)
 
 
-def _part(fewer: int, datasets: int, blocks: int) -> tuple[int, int]:
+def _part(fewer: int, datasets: int, blocks: int, least: tuple[int, int]) -> tuple[int, int]:
     """How many datasets and blocks make one part in `fewer` of all: about as small a share of the one as of the other,
-    so far as whole ones allow it.
+    so far as whole ones allow it, and of neither less than in the rung before.
     """
     if fewer == 1:
         return datasets, blocks
-    many = int(np.ceil(datasets / np.sqrt(fewer)))
-    long = min(max(round(blocks * datasets / fewer / many), 1), blocks - 1)
-    return min(max(round(blocks * datasets / fewer / long), 1), datasets), long
+    many = max(int(np.ceil(datasets / np.sqrt(fewer))), least[0])
+    long = min(max(round(blocks * datasets / fewer / many), least[1]), blocks - 1)
+    return min(max(round(blocks * datasets / fewer / long), least[0]), datasets), long
+
+
+def blocks_seen(bars: NDArray[np.int64], blocks: int) -> int:
+    """How many blocks, from the beginning, a rung of so many gives to a dataset that has so many `bars` in each.
+
+    Of the blocks in which it has bars at all it has the first ones, in proportion and rounded up: a symbol that was
+    listed late is not left without any.
+    """
+    filled = np.flatnonzero(bars)
+    return int(filled[-(-blocks * len(filled) // len(bars)) - 1]) + 1
 
 
 def survivors(scores: NDArray[np.float64], count: int) -> NDArray[np.int64]:

@@ -27,9 +27,13 @@ def with_code(session: "Session") -> str:
 
 def resume_command(session: "Session") -> str:
     """What goes on with a session; where its driver is, or was, a job of a cluster, what sends that job again."""
-    if again := os.environ.get(AGAIN_VARIABLE):
-        return again
-    beat = read_beat(session.folder)
-    if beat is not None and beat.job is not None:
-        return f"grid submit SWEEP --address http://HEAD:8265 --session-id {session.id}"
-    return f"grid resume {session.id}{with_code(session)}"
+    if AGAIN_VARIABLE not in os.environ:
+        beat = read_beat(session.folder)
+        if beat is not None and beat.job is not None:
+            return f"grid submit SWEEP --address http://HEAD:8265 --session-id {session.id}"
+    return own_resume_command(session)
+
+
+def own_resume_command(session: "Session") -> str:
+    """The same for the session's own driver, which need not ask the store."""
+    return os.environ.get(AGAIN_VARIABLE) or f"grid resume {session.id}{with_code(session)}"

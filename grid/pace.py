@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from grid.halving import Rung
+
 FIRST_SIZE = 16
 MOST_NUMBERS = 50_000
 SHORTEST_S, LONGEST_S = 0.5, 2.0
@@ -27,13 +29,17 @@ class Pace:
         seconds_per_trial: Sequence[float] | None = None,
         density: float = 1.0,
     ) -> None:
-        self._bars = [max(n, 1) for n in bars]
+        self._whole = self._bars = [max(n, 1) for n in bars]
         self._fixed = fixed
         self._density = min(max(density, 1e-9), 1.0)
         self._per_bar_s: float | None = None
         if seconds_per_trial is not None:
             self._per_bar_s = sum(seconds_per_trial) / sum(self._bars)
         self.target_s = SHORTEST_S
+
+    def over(self, rung: Rung | None) -> None:
+        """From now on trials see the part of the bars that a rung of successive halving has."""
+        self._bars = self._whole if rung is None else [max(int(n * rung.share), 1) for n in self._whole]
 
     def size(self, dataset: int) -> int:
         """How many trial numbers the next unit on `dataset` should have."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from grid.bounds import check_space
 from grid.errors import BadInput
-from grid.halving import Rung
+from grid.halving import Rung, blocks_seen
 from grid.methods import searched_with
 from grid.plan import Plan
 from grid.search import points_of
@@ -169,16 +169,10 @@ class LoadedBars:
     read: Mapping[str, int] = field(default_factory=dict)
 
     def upto(self, rung: Rung | None) -> "LoadedBars":
-        """The part that the trials of a rung see, which ends where a block does; all without a rung.
-
-        Of the blocks in which the dataset has bars at all it has the first ones, in proportion and at least one: a
-        symbol that was listed late is not left without any.
-        """
+        """The part that the trials of a rung see, which ends where a block does; all without a rung."""
         if rung is None or rung.blocks == rung.of:
             return self
-        filled = np.flatnonzero(np.diff(self.edges))
-        last = filled[-(-rung.blocks * len(filled) // rung.of) - 1]
-        stop = int(self.edges[last + 1])
+        stop = int(self.edges[blocks_seen(np.diff(self.edges), rung.blocks)])
         return replace(self, bars=self.bars.slice(0, stop), edges=np.minimum(self.edges, stop))
 
 

@@ -26,8 +26,8 @@ BLOCK_COLUMNS = ("block_return_sum", "block_return_sumsq", "block_trades")
 REUSED_FROM = "reused_from"
 """The column that names the session which ran the trial; null for one that this session ran itself."""
 HISTORY_SHARE = "history_share"
-"""The column of successive halving that says over how much of the history a trial was run; 1 for all of it, on all
-datasets.
+"""The column of successive halving that says which share of the blocks a trial's rung has; 1 for all of them, on all
+datasets. A dataset that begins late has somewhat more of its own (`grid.halving.blocks_seen`).
 """
 SMALL_ROWS = 4096
 """Batches below this are joined with their neighbours into one part."""

@@ -24,7 +24,7 @@ from grid.rehearse import rehearse
 from grid.resolve import LoadedBars, ResolvedSweep, resolve
 from grid.reuse import Known, Shelf, gather
 from grid.rounds import spans
-from grid.search import Asked
+from grid.search import Asked, rung_of
 from grid.session import Session
 from grid.spec import Sweep
 from grid.specfile import load_sweep
@@ -202,6 +202,7 @@ def run_serial(work: Work, watch: Watch) -> None:
 def _units(work: Work, aggregator: Aggregator, watch: Watch) -> Iterator[WorkUnit]:
     """What is left to do, span by span; all of a span is committed before the next one is asked for."""
     for span in spans(work.session, work.resolved):
+        work.pace.over(rung_of(work.resolved.points, span[0]))
         yield from work.resolved.plan.units(work.pace.size, aggregator.ledger.done, span)
         _took_in(aggregator.flush(), work, watch)
 

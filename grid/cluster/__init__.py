@@ -10,7 +10,7 @@ from grid.cluster.driver import Driver
 from grid.cluster.head import watched
 from grid.cluster.losses import resumable
 from grid.cluster.metrics import RaySink
-from grid.hints import resume_command
+from grid.hints import own_resume_command
 from grid.sweep import Watch, Work
 
 __all__ = ["NAMESPACE", "connected", "run_on_ray"]
@@ -18,6 +18,6 @@ __all__ = ["NAMESPACE", "connected", "run_on_ray"]
 
 def run_on_ray(work: Work, watch: Watch) -> None:
     """Work off the plan on the cluster that the sweep names, or on a local Ray started for it."""
-    cluster, head_lost = work.resolved.sweep.cluster, watched(lambda: resume_command(work.session))
+    cluster, head_lost = work.resolved.sweep.cluster, watched(own_resume_command(work.session))
     with connected(cluster), watch.telemetry.also(RaySink()), resumable(), head_lost:
         Driver(work, watch).run()

@@ -28,6 +28,7 @@ from grid.plan import WorkUnit
 from grid.resolve import ResolvedSweep
 from grid.results import batch_of
 from grid.rounds import spans
+from grid.search import rung_of
 from grid.sweep import Watch, Work
 from storage.errors import StorageError
 
@@ -118,6 +119,7 @@ class Driver:
         if span is None:
             return False
         done = self._work.session.ledger.done
+        self._work.pace.over(rung_of(plan.points, span[0]))
         self._left = plan.missing(span, done)
         self._dispatcher.go_on(self._counted(plan.units(self._size, done, span)))
         for first in itertools.islice(plan.units(lambda _: 1, done, span), 1):

@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
@@ -24,7 +24,7 @@ RAYS_PATIENCE_S = 60.0
 
 
 @contextmanager
-def watched(next_command: Callable[[], str]) -> Iterator[None]:
+def watched(next_command: str) -> Iterator[None]:
     """Within the block the log is told of a head that does not answer, with what to do then (`next_command`).
 
     Where it stays away for as long as Ray waits, by default 60 s, the process ends with exit code 130.
@@ -39,7 +39,7 @@ def watched(next_command: Callable[[], str]) -> Iterator[None]:
         thread.join()
 
 
-def _watch(address: str, next_command: Callable[[], str], over: threading.Event) -> None:
+def _watch(address: str, next_command: str, over: threading.Event) -> None:
     patience = float(os.environ.get(PATIENCE_VARIABLE, RAYS_PATIENCE_S)) - BEFORE_RAY_S
     heard, told = time.monotonic(), False
     while not over.wait(LOOK_S):
@@ -63,8 +63,8 @@ def _watch(address: str, next_command: Callable[[], str], over: threading.Event)
             )
 
 
-def _then(next_command: Callable[[], str]) -> str:
-    return f"what was committed is kept. Next, on a cluster that runs: {next_command()}"
+def _then(next_command: str) -> str:
+    return f"what was committed is kept. Next, on a cluster that runs: {next_command}"
 
 
 def _answers(address: str) -> bool:

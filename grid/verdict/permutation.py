@@ -139,7 +139,8 @@ def _run(
     session: Session, work: Permuted, seeds: list[int], processes: int | None, told: Callable[[int], None]
 ) -> list[float]:
     facts = session.metadata
-    each = sum(d["seconds_per_trial"] for d in facts["datasets"]) * facts["trials"]["count"] / len(facts["datasets"])
+    whole = work.resolved.plan.whole_trials(facts["trials"]["count"])
+    each = sum(d["seconds_per_trial"] * trials for d, trials in zip(facts["datasets"], whole, strict=True))
     workers = min(processes or cpus_here(), len(seeds))
     if workers < 2 or (processes is None and each * len(seeds) < WORTH_A_PROCESS_S):
         return [_told(work.best(seed), i, told) for i, seed in enumerate(seeds, 1)]

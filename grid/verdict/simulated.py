@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from grid.engine.accounts import OPEN, T_PNL, T_REASON
+from grid.search import rungs_of
 from grid.validation.bootstrap import block_intervals, trade_intervals
 from grid.validation.effective import effective_trials
 from grid.validation.moments import Floats, sharpe
@@ -36,7 +37,7 @@ def simulated(evidence: Evidence, trial: int, trials: int) -> dict[str, Any]:
     periods = days_a_year(own_days)
     rate = session.sweep.execution.risk_free / days_a_year(days)
     return {
-        "effective": asdict(effective_trials(returns, trials)),
+        "effective": None if rungs_of(session.points) else asdict(effective_trials(returns, trials)),
         "reality": _reality(returns - rate, len(leaders), trials),
         "against_buy_and_hold": _alone(own - held),
         "intervals": _intervals(evidence, trial, own, periods),

@@ -33,8 +33,9 @@ class Surface:
 
     @staticmethod
     def fits(session: Session) -> bool:
-        """Whether the session's space is small enough to have one."""
-        return len(session.points) * len(session.datasets) <= MOST_POINTS
+        """Whether the session's ranked points are few enough to have one."""
+        ranked = len(session.points) - first_on_all(session.points)
+        return ranked * len(session.datasets) <= MOST_POINTS
 
     @cached_property
     def columns(self) -> dict[str, NDArray[Any]]:

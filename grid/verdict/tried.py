@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grid.errors import BadInput
+from grid.halving import blocks_seen
 from grid.results import HISTORY_SHARE, OK, REUSED_FROM, history_shares
 from grid.session import Session
 from storage.errors import BadData, NotFound
@@ -73,7 +74,8 @@ def tried_by(session: Session) -> list[Tried]:
     found = {(d, ""): [Fraction(0)] * 4 for d in range(len(session.datasets))}
     for table in session.parts(["trial_id", "status", "sharpe", REUSED_FROM, HISTORY_SHARE]):
         dataset, ok = table["trial_id"].to_numpy() // size, table["status"].to_numpy() == OK
-        ratios = np.nan_to_num(table["sharpe"].to_numpy(), posinf=0.0, neginf=0.0) * np.sqrt(history_shares(table))
+        ratios = np.nan_to_num(table["sharpe"].to_numpy(), posinf=0.0, neginf=0.0)
+        ratios *= np.sqrt(_seen(session, dataset, history_shares(table)))
         ran_by = table[REUSED_FROM].fill_null("").combine_chunks().dictionary_encode()
         codes = ran_by.indices.to_numpy()
         for d, (code, name) in product(np.unique(dataset).tolist(), enumerate(ran_by.dictionary.to_pylist())):
@@ -84,6 +86,16 @@ def tried_by(session: Session) -> list[Tried]:
             found[d, name] = [total + more for total, more in zip(before, told, strict=True)]
     some = {key: sums for key, sums in sorted(found.items()) if sums[0] or not key[1]}
     return [_tried(strategy, session.datasets[d], name, sums) for (d, name), sums in some.items()]
+
+
+def _seen(session: Session, dataset: NDArray[np.int64], shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The share of its dataset's bars that each trial saw, given that of its rung's blocks."""
+    seen = np.ones(len(shares))
+    for d, share in {pair for pair in zip(dataset.tolist(), shares.tolist(), strict=True) if pair[1] != 1}:
+        bars = np.array(session.metadata["datasets"][d]["block_bars"])
+        part = bars[: blocks_seen(bars, round(share * len(bars)))]
+        seen[(dataset == d) & (shares == share)] = part.sum() / bars.sum()
+    return seen
 
 
 def _tried(strategy: str, key: DatasetKey, ran_by: str, sums: list[Fraction]) -> Tried:

@@ -86,7 +86,10 @@ def _counted(luck: dict[str, Any], simulated: Any) -> str:
 def _on_everything(trials: int | None) -> str:
     if trials is None:
         return ""
-    return f". What is said below of blocks, and of trials that are run again, is over the {trials:,} run on everything"
+    return (
+        f". What is said below of blocks, and of trials that are run again, is over the {trials:,} run on everything. "
+        "These were chosen on the same history, so it flatters and decides nothing: `grid permute` repeats the search"
+    )
 
 
 def _history(luck: dict[str, Any]) -> str:

@@ -17,7 +17,8 @@ from grid import rounds
 from grid.budget import cost_share, estimate
 from grid.engine import Engine
 from grid.errors import BadInput
-from grid.halving import Rung, rungs, survivors
+from grid.halving import Rung, blocks_seen, rungs, survivors
+from grid.pace import Pace
 from grid.plan import Plan
 from grid.ranges import Ranges
 from grid.rehearse import rehearse
@@ -74,7 +75,7 @@ def test_rungs_by_hand() -> None:
     ]
 
 
-@given(st.integers(24, 10**6), st.sampled_from([4, 6, 8, 16, 100, 1000]), st.integers(1, 60))
+@given(st.integers(24, 10**6), st.sampled_from([4, 6, 8, 12, 16, 22, 100, 1000]), st.integers(1, 60))
 def test_each_rung_sees_more_and_costs_about_the_same(points: int, blocks: int, datasets: int) -> None:
     found = rungs(points, blocks, range(datasets))
     assert len(found) >= 2
@@ -274,10 +275,19 @@ def test_all_that_was_tried_counts_and_the_whole_is_judged(session: Session) -> 
     assert found["simulated"]["reality"]["of"] == len(rows)
     chosen = {fold["trial_id"] % len(session.points) for fold in found["walk_forward"]["rolling"]["folds"]}
     assert min(chosen) >= session.points.rungs[-1].first  # type: ignore[attr-defined]
-    assert "is over the 24 run on everything" in lines(found)["counted"]
+    assert "is over the 24 run on everything. These were chosen on the same history" in lines(found)["counted"]
+    assert found["simulated"]["effective"] is None
+    assert {c["check"].split()[0]: c["passed"] for c in found["checks"] if c["decides"]}.keys() == {
+        "deflated",
+        "permutations",
+    }
+    assert [c["passed"] for c in found["checks"][1:5]] == [None] * 4, "neither can be said, nor was it permuted"
     for one, key in zip(tried_by(session), session.datasets, strict=True):
         own = [row for row in rows if row["symbol"] == key.symbol]
-        ratios = [(0.0 if math.isnan(r["sharpe"]) else r["sharpe"]) * math.sqrt(r["history_share"]) for r in own]
+        bars = np.array(session.metadata["datasets"][session.datasets.index(key)]["block_bars"])
+        seen = [bars[~np.isnan(r["block_return_sum"])].sum() / bars.sum() for r in own]
+        sharpes = [0.0 if math.isnan(r["sharpe"]) else r["sharpe"] for r in own]
+        ratios = [sharpe * math.sqrt(share) for sharpe, share in zip(sharpes, seen, strict=True)]
         assert (one.trials, one.ok) == (len(own), len(own))
         assert (one.sharpe_sum, one.sharpe_sumsq) == pytest.approx((sum(ratios), sum(r * r for r in ratios)))
     early = next(row["trial_id"] for row in rows if row["rung"] == 0)
@@ -330,6 +340,21 @@ def test_an_estimate_goes_by_the_part_that_is_run(tmp_path: Path) -> None:
     wanted = sum((r.stop - r.first) * r.blocks / r.of * sum(each[d] for d in r.datasets) for r in asked)
     assert told.cpu_seconds == pytest.approx(wanted)
     assert told.share == pytest.approx(wanted / (72 * sum(each)))
+
+
+def test_a_dataset_that_begins_late_gives_its_own_first_blocks() -> None:
+    assert [blocks_seen(np.array([5, 5, 5, 5]), n) for n in (1, 2, 3, 4)] == [1, 2, 3, 4]
+    assert [blocks_seen(np.array([0, 0, 5, 5]), n) for n in (1, 2, 3, 4)] == [3, 3, 4, 4]
+    assert [blocks_seen(np.array([0, 5, 0, 5]), n) for n in (1, 2, 3, 4)] == [2, 2, 4, 4]
+
+
+def test_units_of_a_rung_are_as_long_as_those_of_the_whole() -> None:
+    pace = Pace([1000, 4000], seconds_per_trial=[0.001, 0.004])
+    whole = pace.size(0)
+    pace.over(Rung(0, 90, (0, 1), 2, 16))
+    assert pace.size(0) == pytest.approx(8 * whole, rel=0.01)
+    pace.over(None)
+    assert pace.size(0) == whole
 
 
 def test_the_seed_decides_which_datasets_come_first() -> None:

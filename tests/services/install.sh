@@ -22,8 +22,8 @@ else  # Debian 12 has it in its backports, which are asked this once and not ent
   for source in /etc/apt/sources.list /etc/apt/sources.list.d/*; do
     [ ! -f "$source" ] || cp "$source" "$scratch/parts"
   done
-  archive=$(apt-get indextargets --format "\$(REPO_URI) \$(CODENAME)" "Created-By: Packages" |
-    grep -v -- - | sort -u | head -1)
+  archive=$(apt-get indextargets --format "\$(REPO_URI) \$(CODENAME)" "Created-By: Packages" "Origin: Debian" |
+    grep -v -- "-[a-z]*$" | sort -u | head -1)
   echo "deb ${archive% *} ${archive#* }-backports main" >"$scratch/parts/backports.list"
   chmod -R a+rX "$scratch"
   set -- -o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$scratch/parts"
