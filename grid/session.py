@@ -21,13 +21,15 @@ from grid.search import Asked, first_on_all, points_of, rung_of
 from grid.space import Points
 from grid.spec import Objective, Sweep
 from grid.trust import refuse_foreign_code
-from storage.errors import NotFound
+from storage.errors import BadData, NotFound
 from storage.ohlcv import DatasetKey
 from storage.providers import provider_for
-from storage.sessions import Part, SessionFolder, SessionStore
+from storage.sessions import MEND, Part, SessionFolder, SessionStore
 
 POINTS_AT_ONCE = 1_000_000
 PARTS_KEPT_BYTES = 64_000_000
+FACTS = ("sweep", "datasets", "trials", "fingerprint", "engine", "strategy_source", "versions", "host", "status")
+"""What is read of metadata.json."""
 
 
 class Session:
@@ -63,6 +65,8 @@ class Session:
             content: dict[str, Any] = self.folder.document("metadata.json")
         except NotFound:
             raise BadInput(f"session {self.id} was announced and then never begun: run its sweep again.") from None
+        if lacking := [name for name in FACTS if name not in content]:
+            raise BadData(f"metadata.json of session {self.id} is damaged: it has no {lacking[0]}. {MEND.capitalize()}")
         return content
 
     @cached_property

@@ -230,6 +230,8 @@ class _Auditor:
         for dataset in range(len(facts)):
             with _noted(self.found, f"bars of {self.session.datasets[dataset]}"):
                 loaded = self.session.loaded(dataset)
+                if facts[dataset]["block_bars"] != np.diff(loaded.edges).tolist():
+                    self._tell("metadata.json", f"has other block_bars of {self.session.datasets[dataset]}")
                 for row in picked[dataset]:
                     point = row["trial_id"].to_numpy() - dataset * len(self.session.points)
                     self._compare(row, evaluator.rows_of(dataset, point, loaded))

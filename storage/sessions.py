@@ -23,6 +23,7 @@ CATALOG = "catalog"
 INDEX = "index.json"
 LOG = "driver.log"
 LATEST = "latest"
+MEND = "restore it from a backup, or run its sweep as a new session, which takes over the rows that are whole."
 INCOMPLETE = "incomplete"
 DAMAGED = "damaged"
 AT_ONCE = 32
@@ -72,9 +73,9 @@ class CommitRecord:
             )
             record, intact = CommitRecord(body["n"], body["writer"], parts), _sealed(body) == data
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadData(f"Commit record {where} cannot be read ({error}); restore it from a backup.") from error
+            raise BadData(f"Commit record {where} cannot be read ({error}); {MEND}") from error
         if not intact:
-            raise BadData(f"Commit record {where} is damaged: its checksum does not match; restore it from a backup.")
+            raise BadData(f"Commit record {where} is damaged: its checksum does not match; {MEND}")
         return record
 
 
@@ -108,7 +109,7 @@ class SessionFolder:
         if hashlib.sha256(data).hexdigest() != part.sha256:
             raise BadData(
                 f"Part {part.path} of session {self.session_id} is damaged: its checksum is not the committed one; "
-                "restore it from a backup."
+                f"{MEND}"
             )
         return data
 
@@ -127,7 +128,7 @@ class SessionFolder:
             return None
         record = CommitRecord.decode(data, path)
         if record.n != n:
-            raise BadData(f"Commit record {path} says that it is number {record.n}; restore it from a backup.")
+            raise BadData(f"Commit record {path} says that it is number {record.n}; {MEND}")
         return record
 
     def commits(self, start: int = 0) -> Iterator[CommitRecord]:

@@ -35,7 +35,7 @@ from grid.telemetry import Telemetry
 from grid.trust import lacks_trust
 from grid.verdict.verdict import luck
 from grid.verdict.words import luck_text
-from storage.errors import StorageError
+from storage.errors import BadData, StorageError
 from strategies.errors import StrategyError
 
 File = Annotated[Path, typer.Argument(help="The sweep: YAML, TOML or JSON.", metavar="SWEEP")]
@@ -233,7 +233,8 @@ def _carry_on(session: Session, resolved: ResolvedSweep, manner: Manner) -> None
         raise
     except (StorageError, Unavailable) as error:
         tell(f"interrupted: {error}", "red")
-        tell(f"What was committed is kept. Next: {resume_command(session)}")
+        once = "Once that is mended" if isinstance(error, BadData) else "Next"
+        tell(f"What was committed is kept. {once}: {resume_command(session)}")
         raise typer.Exit(130) from error
     emit(lambda: _outcome(ended), manner.as_json, lambda console: _render_end(console, ended))
     if ended.metadata["stopped_by"]:

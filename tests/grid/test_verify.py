@@ -14,6 +14,7 @@ from grid.cli import app
 from grid.results import decode, encode
 from grid.sweep import run
 from grid.verify import Audit, audit
+from storage.errors import BadData
 from storage.ohlcv import DatasetKey, OhlcvStore
 from storage.providers import LocalProvider
 from storage.sessions import CommitRecord, SessionFolder, SessionStore
@@ -157,6 +158,11 @@ def test_documents_that_are_torn_or_gone(folder, name):
             "metadata.json",
             lambda d: {**d, "sweep": {**d["sweep"], "execution": {**d["sweep"]["execution"], "fee": 0.1}}},
         ),
+        ("metadata.json", lambda d: {name: value for name, value in d.items() if name != "strategy_source"}),
+        (
+            "metadata.json",
+            lambda d: {**d, "datasets": [{**d["datasets"][0], "block_bars": [9] * 8}, *d["datasets"][1:]]},
+        ),
         ("backtest_result.json", lambda d: {**d, "best_trials": d["best_trials"][1:]}),
         ("trades.json", lambda d: d[1:]),
     ],
@@ -189,6 +195,25 @@ def test_bars_that_are_not_those_of_the_session(folder, origin, how):
         assert list(damaged(folder)) == ["bars of IBM 1D"]
     finally:
         file.write_bytes(before)
+
+
+def test_what_is_damaged_is_told_with_what_to_do(folder):
+    """A whole copy has to come back, or a new session takes over the rest; to resume as it is would not help."""
+
+    def resumed() -> str:
+        done = CliRunner().invoke(app, ["resume", "latest", "--store", folder.provider.uri, "--executor", "serial"])
+        assert isinstance(done.exception, (BadData, SystemExit)), done.output
+        return f"{done.stderr} {done.exception}"
+
+    metadata, part = path_of(folder, "metadata.json"), path_of(folder, folder.read_commit(1).parts[0].path)
+    facts = json.loads(metadata.read_text())
+    flip(part)
+    metadata.write_text(json.dumps({**facts, "status": "running"}))
+    said = resumed()
+    assert "or run its sweep as a new session, which takes over the rows that are whole" in said
+    assert "Next: " not in said
+    metadata.write_text(json.dumps({name: value for name, value in facts.items() if name != "strategy_source"}))
+    assert f"metadata.json of session {folder.session_id} is damaged: it has no strategy_source" in resumed()
 
 
 def test_the_command(folder):
