@@ -4,7 +4,10 @@ import subprocess
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -12,12 +15,24 @@ from typer.testing import CliRunner
 import grid
 from grid import aggregate
 from grid.cli import app
+from grid.heartbeat import STALE_S
 from storage.providers import s3_calls
 from tests.e2e.sweeps import small
 from tests.rows import digest
-from tests.services.fault_proxy import Fault, fault_proxy
+from tests.services.fault_proxy import Fault, FaultProxy, fault_proxy
 
 SECOND_COMMIT = r"/commits/0000000001\.json"
+OF_SECONDS = {
+    "strategy": "tests.e2e.sweeps:Slow",
+    "constraints": [],
+    "space": {"slow": {"range": [21, 80, 1]}, "pause_ms": [100.0]},
+}
+"""What makes `small` last for some commits of a Ray; no constraint excludes any."""
+
+
+def undisturbed_of_seconds(folder: Path) -> str:
+    """The rows of that sweep."""
+    return digest(grid.run(small(folder / "undisturbed", **OF_SECONDS), executor="serial").trials())
 
 
 @pytest.fixture
@@ -30,10 +45,10 @@ def paused(monkeypatch, tmp_path):
     """Run `small` on a results store through the command line until it pauses; what it says."""
     monkeypatch.setattr(aggregate, "FLUSH_ROWS", 1)
 
-    def run(store: str) -> str:
+    def run(store: str, executor: str = "serial", **changes: Any) -> str:
         sweep = tmp_path / "sweep.yaml"
-        sweep.write_text(grid.Sweep(**small(Path("unused"), results={"store": store})).model_dump_json())
-        done = CliRunner().invoke(app, ["run", str(sweep), "--executor", "serial", "--quiet"])
+        sweep.write_text(grid.Sweep(**small(Path("unused"), results={"store": store}, **changes)).model_dump_json())
+        done = CliRunner().invoke(app, ["run", str(sweep), "--executor", executor, "--quiet"])
         assert done.exit_code == 130, done.output
         assert "Traceback" not in done.output
         assert "interrupted: " in done.stderr
@@ -43,8 +58,8 @@ def paused(monkeypatch, tmp_path):
     return run
 
 
-def resumed(store: str) -> str:
-    done = CliRunner().invoke(app, ["resume", "latest", "--store", store, "--executor", "serial", "--quiet"])
+def resumed(store: str, executor: str = "serial") -> str:
+    done = CliRunner().invoke(app, ["resume", "latest", "--store", store, "--executor", executor, "--quiet"])
     assert done.exit_code == 0, done.output
     session = grid.Session.open("latest", store)
     assert session.status == "done"
@@ -111,11 +126,55 @@ def test_a_disk_that_is_full(paused, small_disk, undisturbed):
     assert resumed(str(small_disk / "results")) == undisturbed
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_disk_that_is_full_on_ray(paused, small_disk, tmp_path):
+    subprocess.run(["mount", "-o", "remount,size=64k", str(small_disk)], check=True)
+    assert "No space left on device" in paused(str(small_disk / "results"), "ray", **OF_SECONDS)
+    subprocess.run(["mount", "-o", "remount,size=50m", str(small_disk)], check=True)
+    time.sleep(STALE_S + 1)  # the driver had no room to write that it ends
+    assert resumed(str(small_disk / "results"), "ray") == undisturbed_of_seconds(tmp_path)
+
+
+@pytest.mark.ray
+@pytest.mark.s3
+@pytest.mark.slow
+def test_a_permission_that_is_lost_on_ray(paused, proxy, bucket, tmp_path):
+    store = f"s3://{bucket}/denied-{uuid.uuid4().hex[:8]}?endpoint_url={proxy.url}"
+    proxy.faults = [Fault("status", "PUT", SECOND_COMMIT, 403, "AccessDenied")]
+    assert "the credentials have no right to do this" in paused(store, "ray", **OF_SECONDS)
+    proxy.faults = []
+    assert resumed(store, "ray") == undisturbed_of_seconds(tmp_path)
+
+
+@pytest.mark.ray
+@pytest.mark.s3
+@pytest.mark.slow
+def test_an_outage_of_a_minute_is_sat_out_on_ray(proxy, bucket, tmp_path):
+    store = f"s3://{bucket}/outage-{uuid.uuid4().hex[:8]}?endpoint_url={proxy.url}"
+    with away_for_a_minute(proxy) as lost:
+        session = grid.run({**small(tmp_path / "unused"), **OF_SECONDS, "results": {"store": store}}, executor="ray")
+    assert session.status == "done"
+    assert digest(session.trials()) == undisturbed_of_seconds(tmp_path)
+    assert 5 < lost() <= 3 * 2 * s3_calls.ATTEMPTS  # aggregator, heartbeat, driver
+
+
 @pytest.mark.s3
 @pytest.mark.slow
 def test_an_outage_of_a_minute_is_sat_out(proxy, bucket, tmp_path, monkeypatch):
     monkeypatch.setattr(aggregate, "FLUSH_ROWS", 1)
     store = f"s3://{bucket}/outage-{uuid.uuid4().hex[:8]}?endpoint_url={proxy.url}"
+    sweep = small(tmp_path / "undisturbed")
+    with away_for_a_minute(proxy) as lost:
+        session = grid.run({**sweep, "results": {"store": store}}, executor="serial", unit_size=10)
+    assert session.status == "done"
+    assert digest(session.trials()) == digest(grid.run(sweep, executor="serial").trials())
+    assert 5 < lost() <= 2 * 2 * s3_calls.ATTEMPTS  # the sweep and its heartbeat; aiohttp doubles what a break stops
+
+
+@contextmanager
+def away_for_a_minute(proxy: FaultProxy) -> Iterator[Callable[[], int]]:
+    """Nothing reaches the store for 60 s once a commit was asked of it; how many requests were lost."""
     out = threading.Event()
 
     def outage() -> None:
@@ -128,11 +187,6 @@ def test_an_outage_of_a_minute_is_sat_out(proxy, bucket, tmp_path, monkeypatch):
 
     breaking = threading.Thread(target=outage)
     breaking.start()
-    sweep = small(tmp_path / "undisturbed")
-    session = grid.run({**sweep, "results": {"store": store}}, executor="serial", unit_size=10)
+    yield lambda: sum(action == "reset" for _, _, action in proxy.seen)
     breaking.join()
     assert out.is_set()
-    assert session.status == "done"
-    assert digest(session.trials()) == digest(grid.run(sweep, executor="serial").trials())
-    lost = sum(action == "reset" for _, _, action in proxy.seen)
-    assert 5 < lost <= 2 * 2 * s3_calls.ATTEMPTS  # the sweep and its heartbeat; aiohttp doubles what a break stops
