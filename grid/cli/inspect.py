@@ -66,7 +66,7 @@ def ls(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the sessions by id, which is by time for ids that the grid makes: the newest last."""
+    """List the sessions, the newest last."""
     if address is not None:
         jobs = job_rows(address)
         emit(jobs, as_json, lambda console: _render_rows(console, jobs, f"{address} has no sweep among its jobs."))
