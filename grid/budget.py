@@ -101,15 +101,19 @@ def estimate(resolved: ResolvedSweep, rehearsal: Rehearsal, reused: Mapping[str,
     count, cluster, data = resolved.plan.count(), resolved.sweep.cluster, resolved.sweep.data
     reused = dict(reused or {})
     there = 0 if isinstance(resolved.points, Asked) else sum(reused.values())
-    numbers, each_s = len(resolved.points), [d["seconds_per_trial"] for d in rehearsal.datasets]
+    each_s = [d["seconds_per_trial"] for d in rehearsal.datasets]
     seconds = [
         s * whole for s, whole in zip(each_s, resolved.plan.whole_trials(max(count.trials - there, 0)), strict=True)
     ]
     cpu, rungs = sum(seconds), rungs_of(resolved.points)
     cpus = cluster.cpus or cpus_here()
     unit_s = min(max(LONGEST_S, cpu / UNITS_WANTED), LONGEST_EVER_S)
-    rounds = len(resolved.points.spans) if isinstance(resolved.points, Asked) else 1
-    units = sum(max(rounds, math.ceil(own / unit_s), math.ceil(numbers / MOST_NUMBERS)) for own in seconds)
+    spans = resolved.points.spans if isinstance(resolved.points, Asked) else [(0, len(resolved.points))]
+    least = [
+        sum(math.ceil((stop - start) / MOST_NUMBERS) for s in spans for start, stop in resolved.plan.parts(dataset, s))
+        for dataset in range(len(seconds))
+    ]
+    units = sum(max(fewest, math.ceil(own / unit_s)) for fewest, own in zip(least, seconds, strict=True))
     store = resolved.store()
     price = cluster.price_per_cpu_hour
     return Estimate(
@@ -119,7 +123,7 @@ def estimate(resolved: ResolvedSweep, rehearsal: Rehearsal, reused: Mapping[str,
         reused=reused,
         datasets=len(resolved.datasets),
         units=units,
-        rounds=rounds,
+        rounds=len(spans),
         rungs=rungs,
         share=cost_share(rungs, each_s),
         bytes_read=sum(store.bytes_of(key, data.start, data.end) for key in resolved.datasets),

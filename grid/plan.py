@@ -74,7 +74,7 @@ class Plan:
         """Whether there is a trial of that number, of those below `end`: it is no hole, and no rung leaves it out."""
         dataset, point = self.locate(trial_id)
         known = bool(self.points.valid(np.array([point], dtype=np.int64))[0])
-        return known and any(self._parts(dataset, (point, point + 1)))
+        return known and any(self.parts(dataset, (point, point + 1)))
 
     def asked(self, unit: WorkUnit) -> Indices | None:
         """What whoever evaluates a unit must `learn` of its points first; None where they follow from the sweep."""
@@ -99,7 +99,7 @@ class Plan:
         first = dataset * len(self.points)
         return first, first + len(self.points)
 
-    def _parts(self, dataset: int, span: Span) -> Iterator[tuple[int, int]]:
+    def parts(self, dataset: int, span: Span) -> Iterator[tuple[int, int]]:
         """The trial numbers [start, stop) of a span of points on one dataset, rung by rung where there are rungs."""
         first = dataset * len(self.points)
         for rung, datasets in self._rungs:
@@ -108,7 +108,7 @@ class Plan:
                 yield first + start, first + stop
 
     def _all_parts(self, span: Span) -> Iterator[tuple[int, int]]:
-        return (part for dataset in range(len(self.datasets)) for part in self._parts(dataset, span))
+        return (part for dataset in range(len(self.datasets)) for part in self.parts(dataset, span))
 
     def numbers(self, span: Span) -> int:
         """How many trial numbers of a span of points are to be worked off."""
@@ -125,6 +125,12 @@ class Plan:
             whole[list(rung.datasets)] += (rung.stop - rung.first) * rung.share
         return [float(trials / max(self.total, 1) * own) for own in whole]
 
+    def work_done(self, numbers: float) -> float:
+        """The part of all work that the first so many trial numbers are, in the order of the rungs; from 0 to 1."""
+        many = np.array([(rung.stop - rung.first) * len(rung.datasets) for rung, _ in self._rungs], float)
+        work = many * [rung.share for rung, _ in self._rungs]
+        return float(np.interp(numbers, [0, *np.cumsum(many)], [0, *np.cumsum(work)]) / max(work.sum(), 1e-9))
+
     def units(
         self, size: Callable[[int], int], done: Ranges | None = None, span: Span | None = None
     ) -> Iterator[WorkUnit]:
@@ -136,7 +142,7 @@ class Plan:
         """
         done, span = Ranges() if done is None else done, span or (0, len(self.points))
         for dataset in range(len(self.datasets)):
-            left = [piece for part in self._parts(dataset, span) for piece in done.subtract(*part)]
+            left = [piece for part in self.parts(dataset, span) for piece in done.subtract(*part)]
             for position, end in left:
                 while position < end:
                     cut = min(position + max(size(dataset), 1), end)
@@ -150,7 +156,7 @@ class Plan:
         return self.points.count().times(len(self.datasets))
 
     def first_trials(self, n: int) -> list[int]:
-        """The numbers of the first `n` trials, in order; fewer when there are fewer.
+        """The numbers of the first `n` trials, in order; fewer when there are fewer. Not for successive halving.
 
         Looks through the first 20,000,000 points at most, so that a space of almost nothing but holes
         cannot stall it.

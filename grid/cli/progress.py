@@ -13,6 +13,7 @@ from grid import aggregate
 from grid.account import Limits
 from grid.cli.output import messages, tell
 from grid.logs import json_wanted
+from grid.plan import Plan
 from grid.sweep import Watch
 from grid.telemetry import Telemetry
 
@@ -22,10 +23,13 @@ STOPPING = b"stopping: finishing the units in flight (again to stop at once)\n"
 
 
 class Meter:
-    """Shows how far a session is. `total` counts trial numbers, holes included."""
+    """Shows how far a session is, by the work and not by the trials, of which successive halving has cheap ones first.
 
-    def __init__(self, total: int, already: int, minimise: bool, quiet: bool) -> None:
-        self._total, self._already = total, already
+    already: trial numbers that were done before, holes included.
+    """
+
+    def __init__(self, plan: Plan, already: int, minimise: bool, quiet: bool) -> None:
+        self._plan, self._already = plan, already
         self._sign = -1.0 if minimise else 1.0
         self._quiet = quiet
         self._draws = messages.is_terminal and not json_wanted()
@@ -39,7 +43,8 @@ class Meter:
             console=messages,
             disable=quiet or not self._draws,
         )
-        self._task = self._bar.add_task("", total=total, completed=already, facts="")
+        self._task = self._bar.add_task("", total=1, facts="")
+        self._bar.update(self._task, completed=plan.work_done(already))
 
     def update(self, progress: aggregate.Progress) -> None:
         """Take in the newest progress."""
@@ -48,12 +53,14 @@ class Meter:
         best = f", best {self._sign * progress.best[0]:.4g}" if progress.best else ""
         failed = f", {progress.failed:,} failed" if progress.failed else ""
         facts = f"{progress.ok + progress.failed:,} trials, {rate:,.0f}/s{failed}{best}"
-        self._bar.update(self._task, completed=progress.done, facts=facts)
+        part = self._plan.work_done(progress.done)
+        self._bar.update(self._task, completed=part, facts=facts)
         if not self._quiet and not self._draws and time.monotonic() - self._printed >= LINE_EVERY_S:
             self._printed = time.monotonic()
-            left = f", {(self._total - progress.done) / rate:,.0f} s left" if rate else ""
-            counts = {"done": progress.done, "total": self._total, "ok": progress.ok, "failed": progress.failed}
-            tell(f"{100 * progress.done / self._total:.0f} %: {facts}{left}", None, **counts)
+            gained = part - self._plan.work_done(self._already)
+            left = f", {(1 - part) / gained * seconds:,.0f} s left" if gained > 0 else ""
+            counts = {"done": progress.done, "total": self._plan.total, "ok": progress.ok, "failed": progress.failed}
+            tell(f"{100 * part:.0f} %: {facts}{left}", None, **counts)
 
     @contextmanager
     def shown(self) -> Iterator[None]:

@@ -222,7 +222,7 @@ def _tell_random_all(resolved: ResolvedSweep) -> None:
 def _carry_on(session: Session, resolved: ResolvedSweep, manner: Manner) -> None:
     minimise = not session.sweep.objective.descending
     quiet = manner.quiet or manner.as_json
-    meter = Meter(resolved.plan.total, session.ledger.done.total(), minimise, quiet)
+    meter = Meter(resolved.plan, session.ledger.done.total(), minimise, quiet)
     telemetry = Telemetry()
     try:
         with _served(telemetry, manner.metrics_port), meter.watching(telemetry, manner.limits) as watch:

@@ -15,6 +15,7 @@ from grid.cli.progress import Meter
 from grid.cli.run import Quiet, exit_code
 from grid.cli.tables import counted
 from grid.hints import at_store, resume_command
+from grid.plan import Plan
 from grid.session import Session
 
 OVER = ("done", "interrupted", "incomplete")
@@ -40,14 +41,14 @@ def watch(
     Exits as `grid run` would have: 0 done, 1 with failed trials, 3 stopped by a limit, 130 interrupted.
     """
     session = Session.open(session_id, store)
-    total = session.metadata["trials"]["numbers"]
-    meter = Meter(total, session.ledger.done.total(), not session.sweep.objective.descending, quiet or as_json)
+    plan = Plan(session.datasets, session.points)
+    meter = Meter(plan, session.ledger.done.total(), not session.sweep.objective.descending, quiet or as_json)
     ended = session
     with meter.shown():
         for ended, progress in looks(session, every):
             meter.update(progress)
             if as_json:
-                sys.stdout.write(json.dumps(jsonable(_line(ended, progress, total))) + "\n")
+                sys.stdout.write(json.dumps(jsonable(_line(ended, progress, plan.total))) + "\n")
                 sys.stdout.flush()
     if not as_json:
         _tell_end(ended)

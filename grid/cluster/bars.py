@@ -39,10 +39,8 @@ class BarsOnCluster:
         for old in [d for d in self._bars if d not in needed | {dataset}]:
             self._drop(old)
         if dataset not in self._bars:
-            plan = self._work.resolved.plan
-            title = bars_name(self._work.folder.session_id, plan.dataset_trials(dataset)[0], plan.end)
-            wanted = self._work.fingerprint(dataset)
-            self._bars[dataset] = self._loader.load.options(name=title).remote(dataset, wanted)
+            load = self._loader.load.options(name=bars_name(self._work.folder.session_id))
+            self._bars[dataset] = load.remote(dataset, self._work.fingerprint(dataset))
             self._readers[dataset] = self._loader
             self._loading[dataset] = self._bars[dataset]
             self._unread.add(dataset)

@@ -18,7 +18,7 @@ from grid.cluster.collect import WAIT_S, Collector, named, optioned
 from grid.cluster.connect import check_versions, running_versions
 from grid.cluster.growth import Alone, Growth
 from grid.cluster.losses import BARS_LOST, GONE, last_line, with_its_node
-from grid.cluster.names import WORKERS, unit_name
+from grid.cluster.names import WORKERS, units_name
 from grid.cluster.sharing import Share
 from grid.dispatch import MOST_NODES, Attempt, Dispatcher
 from grid.errors import BadInput
@@ -214,9 +214,8 @@ class Driver:
         for name in self._dispatcher.workers():
             while name not in leaving and (attempt := self._dispatcher.next_for(name, now)):
                 bars = self._bars.of(attempt.unit.dataset, self._dispatcher.datasets_needed())
-                title = unit_name(self._work.folder.session_id, attempt.unit.start, self._resolved.plan.end)
                 self._deliveries.order(name, self._actors[name], attempt.unit.dataset, bars)
-                evaluate = self._actors[name].evaluate.options(name=title)
+                evaluate = self._actors[name].evaluate.options(name=units_name(self._work.folder.session_id))
                 asked, known = self._resolved.plan.asked(attempt.unit), self._work.known(attempt.unit)
                 done, batch = evaluate.remote(attempt.unit, [bars], asked, known)
                 self._attempts[done] = Sent(attempt, batch, bars)

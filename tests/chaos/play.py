@@ -101,8 +101,8 @@ class Play:
         self.logs: list[Path] = []
         self.unproved: list[tuple[str, Callable[[], str | None]]] = []
         """Faults that were injected, and what tells at the end as what they count; None for one that did nothing."""
-        self._worker = rf"(Worker|{self.session_id} .*\[)"
-        """What a worker's process is called: its class while it is idle, and else the unit that it works on."""
+        self._worker = rf"(Worker|{self.session_id} trials$)"
+        """What a worker's process is called: its class while it is idle, and else a name that says the session."""
 
     def run(self) -> Report:
         """Until the sweep is done; a driver that ends before is followed by another one."""

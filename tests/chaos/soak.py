@@ -60,7 +60,7 @@ class Samples:
                 memory = process.memory_full_info().uss / 1e6
                 if title.startswith("ray::AggregatorActor"):
                     found["aggregator"].append(memory)
-                elif re.match(r"ray::(Worker|\S+ .*\[)", title):
+                elif re.match(r"ray::(Worker|\S+ trials$)", title):
                     found["workers"].append(memory)
         for role, values in found.items():
             self.by_role[role].append((now, max(values)))

@@ -118,7 +118,7 @@ def test_a_straggler_is_overtaken_by_its_copy(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize(
     "title",
     [
-        pytest.param(r"ray::(Worker|.*\[)", id="worker"),
+        pytest.param(r"ray::(Worker|\S+ trials$)", id="worker"),
         pytest.param(r"ray::AggregatorActor", id="aggregator", marks=pytest.mark.slow),
     ],
 )

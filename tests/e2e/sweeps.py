@@ -30,8 +30,8 @@ def small(store: Path, **changes: Any) -> dict[str, Any]:
     return {**sweep, **changes}
 
 
-WORKING = r"ray::.* \[\d+, \d+\)$"
-"""What a worker calls its process while it evaluates a unit: the unit's name. Else it is a `Worker`."""
+WORKING = r"ray::\S+ trials$"
+"""What a worker calls its process while it evaluates a unit: see `grid.cluster.names`. Else it is a `Worker`."""
 WORKER, AGGREGATOR = rf"ray::Worker|{WORKING}", "ray::AggregatorActor"
 
 

@@ -227,7 +227,7 @@ def test_workers_that_are_not_like_the_driver_get_no_work(
 
 
 def test_the_dashboard_tells_session_and_units(cluster: Cluster, underway: SessionFolder):
-    """Actors by session, tasks by session and hundredth of the trials, and each unit in the log of its worker.
+    """Actors and tasks by session, and each unit in the log of its worker.
 
     The driver is on one of the nodes and not on the head.
     """
@@ -239,7 +239,7 @@ def test_the_dashboard_tells_session_and_units(cluster: Cluster, underway: Sessi
     assert any(actor.startswith(f"{name} worker ") for actor in actors)
     assert any(actor.startswith(f"{name} aggregator ") for actor in actors)
     tasks = {task["name"] for task in cluster.listed("tasks")}
-    assert {f"{name} trials [0, 75)", f"{name} bars from trial 0"} <= tasks  # of 7488
+    assert {f"{name} trials", f"{name} bars"} <= tasks
     logs = "".join(log.read_text() for log in (cluster.folder / "ray").glob("session_2*/logs/worker-*.err"))
     assert re.search(rf"session {name}: trials \[0, \d+\) on AAPL 1D\n", logs)
 

@@ -12,7 +12,6 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError,
 from grid.cluster import connect
 from grid.cluster.growth import PATIENCE_S, Alone
 from grid.cluster.losses import resumable, with_its_node
-from grid.cluster.names import MOST_NAMES, bars_name, unit_name
 from grid.errors import BadInput, Unavailable
 from grid.session import Session
 from grid.spec import ClusterSpec
@@ -33,18 +32,6 @@ def test_each_version_counts(name: str):
     here = connect.running_versions()
     with pytest.raises(BadInput, match=rf"workers on far have {name} 0\.1 where the driver has"):
         connect.check_versions(here, {**here, name: "0.1"}, "far")
-
-
-@pytest.mark.parametrize("total", [1, 99, 100, 101, 12_345, 10**12])
-def test_the_names_of_a_sweeps_tasks_are_few(total: int):
-    """Ray makes a label of each, so millions of units must not have a name each."""
-    starts = range(0, total, max(total // 5000, 1))
-    names = {unit_name("s1", start, total) for start in starts}
-    assert 1 <= len(names) <= MOST_NAMES
-    assert len(names) == total or len(names) >= MOST_NAMES // 2
-    assert len({bars_name("s1", start, total) for start in starts}) == len(names)
-    assert all(name.startswith("s1 trials [") for name in names)
-    assert unit_name("s1", total - 1, total).endswith(f", {total})")
 
 
 def test_our_handler_of_sigterm_comes_back_also_where_ray_does_not_start():

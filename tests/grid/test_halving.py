@@ -122,6 +122,7 @@ def test_a_plan_leaves_out_what_its_rungs_leave_out() -> None:
     assert [plan.missing(span, done) for span in [(0, 24), (24, 32), (0, 32)]] == [16, 10, 26]
     assert plan.whole_trials(48) == [8.0, 14.0, 8.0]
     assert plan.whole_trials(24) == [4.0, 7.0, 4.0]
+    assert [plan.work_done(n) for n in (0, 12, 24, 36, 48)] == pytest.approx([0, 0.1, 0.2, 0.6, 1])
     assert plan.locate(95) == (2, 31)
     assert isinstance(plan.points, Asked)
     plan.points.learn(0, np.arange(32))
@@ -337,6 +338,7 @@ def test_an_estimate_goes_by_the_part_that_is_run(tmp_path: Path) -> None:
     asked = told.rungs
     assert told.trials == 144
     assert told.rounds == 3
+    assert told.units == sum(len(r.datasets) for r in asked)
     wanted = sum((r.stop - r.first) * r.blocks / r.of * sum(each[d] for d in r.datasets) for r in asked)
     assert told.cpu_seconds == pytest.approx(wanted)
     assert told.share == pytest.approx(wanted / (72 * sum(each)))
