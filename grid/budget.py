@@ -25,10 +25,11 @@ class Estimate:
     """trials with their standard error (0 where exact); `reused`: rows that are there already, by the session that ran
     them (where a method asks for points: of the whole space); `rounds` in which points are asked for, 1 where results
     decide nothing; the `rungs` of successive halving, else none, and their work as a `share` of that of all points
-    on everything; `bytes_read` from the store, once per node; CPU and wall seconds from the rehearsal (without
-    start-up and asking); `cost` by `cluster.price_per_cpu_hour`, None without a price. `years` of history that the
-    sweep sees, and the `least_years` below which so many trials without skill are expected to show an annual Sharpe
-    ratio of 1 (minimum backtest length).
+    on everything; `tried` earlier, by other sweeps of this store with this strategy on these datasets; `bytes_read`
+    from the store, once per node; CPU and wall seconds from the rehearsal (without start-up and asking); `cost` by
+    `cluster.price_per_cpu_hour`, None without a price. `years` of history that the
+    sweep sees, and the `least_years` below which so many trials without skill, those tried earlier among them, are
+    expected to show an annual Sharpe ratio of 1 (minimum backtest length).
     """
 
     trials: int
@@ -40,6 +41,7 @@ class Estimate:
     rounds: int
     rungs: tuple[Rung, ...]
     share: float
+    tried: int
     bytes_read: int
     cpu_seconds: float
     cpus: int
@@ -53,10 +55,12 @@ class Estimate:
         """A warning where the history is shorter than luck needs; None where it is not."""
         if self.years >= self.least_years:
             return None
+        earlier = f" and {self.tried:,} tried earlier" if self.tried else ""
+        shown = math.sqrt(self.least_years / self.years)
         return (
-            f"the history of {self.years:.2f} years is short for {self.trials:,} trials: the best of so many without "
-            f"skill is expected to show a Sharpe ratio of {math.sqrt(self.least_years / self.years):.3f} on it, and of "
-            f"1 on {self.least_years:.2f} years. Try fewer points, or more history."
+            f"the history of {self.years:.2f} years is short for {self.trials:,} trials{earlier}: the best of so many "
+            f"without skill is expected to show a Sharpe ratio of {shown:.3f} on it, and of 1 on "
+            f"{self.least_years:.2f} years. Try fewer points, or more history."
         )
 
     def refuse_over(self, max_trials: int | None, max_cost: float | None) -> None:
@@ -93,8 +97,10 @@ def _told_apart(values: list[float], decimals: int) -> bool:
     return len({round(value, decimals) for value in values}) == len(set(values))
 
 
-def estimate(resolved: ResolvedSweep, rehearsal: Rehearsal, reused: Mapping[str, int] | None = None) -> Estimate:
-    """What the sweep will take, from its count and the speed of its first trials. reused: as `Estimate` has it.
+def estimate(
+    resolved: ResolvedSweep, rehearsal: Rehearsal, reused: Mapping[str, int] | None = None, tried: int = 0
+) -> Estimate:
+    """What the sweep will take, from its count and the speed of its first trials. reused, tried: as `Estimate` has it.
 
     Rows that are reused take no time, but where it is open which of them a method will ask for.
     """
@@ -126,11 +132,12 @@ def estimate(resolved: ResolvedSweep, rehearsal: Rehearsal, reused: Mapping[str,
         rounds=len(spans),
         rungs=rungs,
         share=cost_share(rungs, each_s),
+        tried=tried,
         bytes_read=sum(store.bytes_of(key, data.start, data.end) for key in resolved.datasets),
         cpu_seconds=cpu,
         cpus=cpus,
         wall_seconds=cpu / cpus,
         cost=None if price is None else cpu / 3600 * price,
         years=max(d["bars"] / bars_per_year(d["timeframe"], d["calendar"]) for d in rehearsal.datasets),
-        least_years=minimum_backtest_years(count.trials),
+        least_years=minimum_backtest_years(count.trials - there + tried),
     )

@@ -88,7 +88,17 @@ def rehearse(resolved: ResolvedSweep) -> Rehearsal:
         facts = _facts(resolved, number, loaded)  # before the fork, which inherits the compiled kernel
         trials.try_out(number, loaded, REHEARSAL_S / len(timed) if number in timed else None)
         datasets.append({**facts, "seconds_per_trial": trials.speed(number, len(loaded.bars))})
+    _check_blocks(resolved, datasets)
     return Rehearsal(datasets, trials.canaries, trials.deadly)
+
+
+def _check_blocks(resolved: ResolvedSweep, datasets: list[dict[str, Any]]) -> None:
+    blocks, longest = resolved.sweep.validation.blocks, max(d["bars"] for d in datasets)
+    if longest < blocks:
+        raise BadInput(
+            f"validation.blocks cuts the history into {blocks}, and no dataset has more than {longest} bars before the "
+            "hold-out: ask for fewer blocks, for more history, or for a smaller validation.holdout."
+        )
 
 
 def _sample(resolved: ResolvedSweep) -> NDArray[np.int64]:

@@ -74,6 +74,8 @@ class ResolvedSweep:
         key, data = self.datasets[dataset], self.sweep.data
         store = self.store()
         stop = self._stop(key)
+        if data.start is not None and stop <= nanoseconds(data.start):
+            raise BadInput(_no_bar(store.describe(key), data.start, self.cut))
         table = store.read(key, data.start, datetime.fromtimestamp(-(-stop // 1_000_000_000), UTC))
         table = table.slice(0, int(np.searchsorted(timestamps(table), stop)))
         if table.num_rows == 0:

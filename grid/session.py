@@ -16,7 +16,7 @@ from grid.heartbeat import status_of
 from grid.hints import resume_command
 from grid.pareto import front
 from grid.resolve import ENGINE_VERSION, LoadedBars, ResolvedSweep, reopen
-from grid.results import FAILED, decode, goal_scores, schema_of
+from grid.results import FAILED, HISTORY_SHARE, REUSED_FROM, Summary, decode, goal_scores, schema_of, summarise
 from grid.search import Asked, first_on_all, points_of, rung_of
 from grid.space import Points
 from grid.spec import Objective, Sweep
@@ -180,8 +180,21 @@ class Session:
         return table.take(sorted(range(len(ids)), key=lambda i: place[ids[i]])) if ids else None
 
     def top(self, n: int = 10) -> pa.Table | None:
-        """The best trials by the sweep's objective, best first; at most `results.keep_best`. None without one."""
-        return self.rows(trial for _, trial in self.ledger.summary.best[:n])
+        """The best trials by the sweep's objective, best first. None without one."""
+        return self.rows(trial for _, trial in self.best(n))
+
+    def best(self, n: int) -> tuple[tuple[float, int], ...]:
+        """Score (higher is better) and number of the best trials, best first. The commit log has the first
+        `results.keep_best`; for more all rows are read.
+        """
+        found = self.ledger.summary
+        if n > max(self.sweep.results.keep_best, 1):
+            metrics = {self.sweep.objective.metric, *_names_in(self.sweep.objective.require)}
+            columns = ["trial_id", "status", *sorted(metrics), REUSED_FROM, HISTORY_SHARE]
+            found = Summary()
+            for table in self.parts(columns):
+                found = found.merged(summarise(table, self.sweep.objective, n), n)
+        return found.best[:n]
 
     def a_failure(self) -> tuple[int, str] | None:
         """Number and error of a failed trial, an early one; None where none failed. Reads one part."""

@@ -8,6 +8,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -95,6 +96,7 @@ class SearchSpace:
             c if isinstance(c, Constraint) else compile_constraint(c, self.axes) for c in constraints
         )
         self.conditions = {name: _condition(name, c, self.axes) for name, c in conditions.items()}
+        _check_order(self.conditions)
         self._length = math.prod(len(axis) for axis in self.axes.values())
         if self._length > INT64_MAX:
             raise BadInput(f"space holds {self._length:.3g} points and 9.2e18 can be numbered: thin it out.")
@@ -247,6 +249,15 @@ def _condition(name: str, given: str | Constraint, names: Collection[str]) -> Co
         return compile_constraint(given, {other for other in names if other != name})
     except BadInput as error:
         raise BadInput(f"space.{name}.when: {error}") from None
+
+
+def _check_order(conditions: Mapping[str, Constraint]) -> None:
+    """Raise BadInput where conditions go in a circle."""
+    try:
+        TopologicalSorter({name: condition.names for name, condition in conditions.items()}).prepare()
+    except CycleError as error:
+        circle = " <- ".join(error.args[1])
+        raise BadInput(f"space: the conditions `when` go in a circle ({circle}): take one of them out.") from None
 
 
 def _axis(name: str, values: Sequence[Any] | Axis) -> Axis:

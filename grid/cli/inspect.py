@@ -20,6 +20,7 @@ from grid.cli.tables import (
     counted,
     failure_text,
     leader_rows,
+    nobody,
     pareto_rows,
     plateau_rows,
     point_rows,
@@ -47,6 +48,7 @@ from storage.sessions import AT_ONCE, DAMAGED, INCOMPLETE, SessionFolder, Sessio
 
 WithVerdict = Annotated[bool, typer.Option("--verdict/--no-verdict", help="Judge whether it is skill or luck.")]
 SHOWN = 50
+NO_VERDICT_YET = "The verdict comes when the session is done: it is over all of its trials."
 
 
 def register(app: typer.Typer) -> None:
@@ -143,7 +145,7 @@ def top(
     else:
         rows = point_rows(session, n) if points else leader_rows(session, n)
     shown = without_constants(session, rows)
-    emit(rows, as_json, lambda console: _render_rows(console, shown, "Nobody leads yet."))
+    emit(rows, as_json, lambda console: _render_rows(console, shown, nobody(session)))
 
 
 def export(
@@ -263,6 +265,8 @@ def _render_show(console: Console, session: Session, found: dict[str, Any] | Non
     if found:
         render_verdict(console, found)
         console.print()
+    elif session.status != "done":
+        console.print(NO_VERDICT_YET, soft_wrap=True)
     if done < 100 and session.status == "running":
         console.print(f"Next: grid watch {session.id}{at_store(session)}", soft_wrap=True)
     elif done < 100:
@@ -284,13 +288,13 @@ def _show_trial(session: Session, trial: int, judge: bool, as_json: bool) -> Non
         )
     row = rows.to_pylist()[0]
     trades = session.backtest(trial).trade_records() if row["status"] == OK else []
-    judged = row["status"] == OK and row.get(HISTORY_SHARE, 1) == 1
+    judged = session.status == "done" and row["status"] == OK and row.get(HISTORY_SHARE, 1) == 1
     found = verdict(session, trial) if judge and judged else None
     payload = plain({"trial": row, "verdict": found, "trades": trades})
-    emit(payload, as_json, lambda console: _render_trial(console, session, payload))
+    emit(payload, as_json, lambda console: _render_trial(console, session, payload, found))
 
 
-def _render_trial(console: Console, session: Session, payload: dict[str, Any]) -> None:
+def _render_trial(console: Console, session: Session, payload: dict[str, Any], found: dict[str, Any] | None) -> None:
     row, trades = payload["trial"], payload["trades"]
     names = ["trial_id", "symbol", "timeframe", *session.points.names, "status"]
     print_table(console, "", [{name: row[name] for name in names}])
@@ -306,9 +310,12 @@ def _render_trial(console: Console, session: Session, payload: dict[str, Any]) -
         console.print(row["error"], soft_wrap=True)
         return
     print_facts(console, {name.replace("_", " "): text_of(name, row[name]) for name in METRICS})
-    if payload["verdict"]:
+    if found:
         console.print()
-        render_verdict(console, payload["verdict"])
+        render_verdict(console, found)
+    elif session.status != "done":
+        console.print()
+        console.print(NO_VERDICT_YET, soft_wrap=True)
     if trades:
         console.print()
         last = ", the last 20" if len(trades) > 20 else ""

@@ -26,7 +26,9 @@ def render_plan(console: Console, expected: Estimate, resolved: ResolvedSweep, r
         "CPU time": _seconds(expected.cpu_seconds),
         "wall time": _wall_time(expected, resolved.sweep.cluster.address is not None or rehearsal.deadly),
     }
-    rows["history"] = f"{expected.years:.2f} years; so many trials need {expected.least_years:.2f} (docs/verdict.md)"
+    earlier = f", and {expected.tried:,} tried earlier," if expected.tried else ""
+    needed = f"so many trials{earlier} need {expected.least_years:.2f} (docs/verdict.md)"
+    rows["history"] = f"{expected.years:.2f} years; {needed}"
     if expected.cost is not None:
         (rows["cost"],) = amounts(expected.cost)
     print_facts(console, rows)

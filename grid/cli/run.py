@@ -33,6 +33,7 @@ from grid.spec import Sweep
 from grid.specfile import called, load_sweep
 from grid.telemetry import Telemetry
 from grid.trust import lacks_trust
+from grid.verdict.tried import tried_elsewhere
 from grid.verdict.verdict import luck
 from grid.verdict.words import luck_text
 from storage.errors import BadData, StorageError
@@ -209,7 +210,8 @@ def _rehearsed(file: Path, sweep: Sweep) -> tuple[ResolvedSweep, Rehearsal]:
 
 
 def _estimated(resolved: ResolvedSweep, rehearsal: Rehearsal) -> Estimate:
-    return estimate(resolved, rehearsal, gather(resolved, rehearsal.datasets).counts)
+    reused, tried = gather(resolved, rehearsal.datasets).counts, tried_elsewhere(resolved, rehearsal.datasets)
+    return estimate(resolved, rehearsal, reused, tried)
 
 
 def _tell_random_all(resolved: ResolvedSweep) -> None:

@@ -168,6 +168,15 @@ def plateau_rows(session: Session, n: int, points: bool) -> list[dict[str, Any]]
     ]
 
 
+def nobody(session: Session) -> str:
+    """What is said where no trial is ranked."""
+    if session.status != "done":
+        return "Nobody leads yet."
+    objective = session.sweep.objective
+    require = f" with {' and '.join(objective.require)}" if objective.require else ""
+    return f"No trial has a {objective.metric}{require}."
+
+
 def render_leaders(console: Console, session: Session, n: int) -> None:
     """Best trials, best points across datasets, and buy and hold beside them."""
     objective = session.sweep.objective
@@ -175,7 +184,7 @@ def render_leaders(console: Console, session: Session, n: int) -> None:
     require = f" with {' and '.join(objective.require)}" if objective.require else ""
     rows = without_constants(session, leader_rows(session, n))
     if not rows:
-        console.print(f"No trial has a {objective.metric}{require}.")
+        console.print(nobody(session))
     else:
         print_table(console, f"Best trials: {goal}{require}", rows)
     if len(session.datasets) > 1 and session.status == "done":

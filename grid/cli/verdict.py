@@ -10,6 +10,7 @@ from grid.cli.output import emit, print_wrapped, tell
 from grid.cli.tables import print_facts, print_table
 from grid.errors import BadInput
 from grid.session import Session
+from grid.verdict.checks import TRIAL
 from grid.verdict.holdout import KEPT, look
 from grid.verdict.permutation import permute as permute_search
 from grid.verdict.tried import ledger
@@ -116,13 +117,15 @@ def tried(
 
 def render_verdict(console: Console, found: dict[str, Any]) -> None:
     """The verdict on a trial in words."""
-    told = [check["passed"] for check in found["checks"] if check["passed"] is not None]
+    best = found["trial_id"] == found["best_trial_id"]
+    told = [c["passed"] for c in found["checks"] if c["passed"] is not None and (best or c["of"] == TRIAL)]
     where = f"trial {found['trial_id']:,} ({found['symbol']} {found['timeframe']})"
     print_wrapped(console, f"Verdict on {where}: {MEANING[found['headline']]}", style="bold")
     facts = lines(found)
     width = max(map(len, facts))
     for name, text in facts.items():
         print_wrapped(console, f"{name:>{width}}  {text}", width + 4 if text[:2] in ("+ ", "- ", "? ") else width + 2)
+    those = "checks" if best else "checks of this trial"
     print_wrapped(
-        console, f"{sum(told)} of {len(told)} checks speak for skill (+). docs/verdict.md says what they mean."
+        console, f"{sum(told)} of {len(told)} {those} speak for skill (+). docs/verdict.md says what they mean."
     )

@@ -3,13 +3,15 @@
 import math
 from typing import Any
 
+TRIAL, SESSION = "trial", "session"
 LEVEL = 0.05
 """The level of every test here."""
 
 
 def checks(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """One entry a question that the verdict answers: name, whether it speaks for skill (None: cannot be said), and
-    whether the line in words hangs on it. The permutation test decides once it was made.
+    """One entry a question that the verdict answers: name, whether it speaks for skill (None: cannot be said), whether
+    the line in words hangs on it, and whether it is `of` the trial or of the session. The permutation test decides once
+    it was made.
 
     Of successive halving the trials that saw all blocks were chosen on these same blocks, so what is measured over them
     cannot be said: the deflated Sharpe ratio and the permutation test, which knows the whole search, decide alone.
@@ -21,24 +23,34 @@ def checks(found: dict[str, Any]) -> list[dict[str, Any]]:
     if chosen:
         reality, over, walks = {}, {}, {}
     asked = [
-        ("deflated Sharpe ratio at least 95 %", _at_least(luck["deflated_sharpe"], 1 - LEVEL), True),
-        ("superior predictive ability at 5 %", _at_most(reality.get("spa"), LEVEL), not chosen),
-        ("permutations of the bars at 5 %", _at_most(shuffled.get("p_value"), LEVEL), bool(shuffled) or chosen),
-        ("probability of overfitting below 50 %", _below(over.get("pbo"), 0.5), not chosen),
-        ("walk-forward above 0", _above((walks.get("rolling") or {}).get("sharpe"), 0.0), not chosen),
-        ("history longer than luck needs", _above(luck["years"], luck["minimum_backtest_years"]), False),
-        ("survives twice the costs", _twice(cost), False),
-        ("stands on a plateau", _plateau(surface), False),
+        ("deflated Sharpe ratio at least 95 %", _at_least(luck["deflated_sharpe"], 1 - LEVEL), True, TRIAL),
+        ("superior predictive ability at 5 %", _at_most(reality.get("spa"), LEVEL), not chosen, SESSION),
+        (
+            "permutations of the bars at 5 %",
+            _at_most(shuffled.get("p_value"), LEVEL),
+            bool(shuffled) or chosen,
+            SESSION,
+        ),
+        ("probability of overfitting below 50 %", _below(over.get("pbo"), 0.5), not chosen, SESSION),
+        ("walk-forward above 0", _above((walks.get("rolling") or {}).get("sharpe"), 0.0), not chosen, SESSION),
+        ("history longer than luck needs", _above(luck["years"], luck["minimum_backtest_years"]), False, SESSION),
+        ("survives twice the costs", _twice(cost), False, TRIAL),
+        ("stands on a plateau", _plateau(surface), False, TRIAL),
     ]
-    return [{"check": name, "passed": passed, "decides": decides} for name, passed, decides in asked]
+    return [{"check": name, "passed": passed, "decides": decides, "of": of} for name, passed, decides, of in asked]
 
 
-def headline(answers: list[dict[str, Any]]) -> str:
-    """skill, unproven or luck: all deciding checks pass, some do, or none of the tests for luck (the first three)."""
+def headline(answers: list[dict[str, Any]], best: bool = True) -> str:
+    """skill, unproven or luck: all deciding checks pass, some do, or none of the tests for luck (the first three).
+
+    best: whether it is about the session's best trial. The tests of the session are about that one: they speak against
+    any other of its trials, but for none.
+    """
     deciding = [a["passed"] for a in answers if a["decides"]]
     if all(deciding):
         return "skill"
-    return "unproven" if any(a["passed"] for a in answers[:3]) else "luck"
+    tests = [a for a in answers[:3] if best or a["of"] == TRIAL]
+    return "unproven" if any(a["passed"] for a in tests) else "luck"
 
 
 def _section(found: dict[str, Any], *names: str) -> dict[str, Any]:

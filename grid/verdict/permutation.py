@@ -16,6 +16,7 @@ from grid.budget import cpus_here
 from grid.documents import plain
 from grid.errors import BadInput
 from grid.evaluate import Evaluator
+from grid.hints import resume_command
 from grid.resolve import LoadedBars, ResolvedSweep
 from grid.results import goal_scores, signed_scores
 from grid.rounds import next_round, objectives
@@ -91,8 +92,14 @@ def permute(
     """Run the search on `n` permuted markets and say where the real best lies; kept in the session as a document.
 
     seed: permutation i has the seed `seed + i`, so any number of processes gives the same. told: called with how many
-    are done. Raises BadInput where nobody leads or where a price is not above 0, and what `Session.loaded` raises.
+    are done. Raises BadInput where the session is not done, nobody leads or a price is not above 0, and what
+    `Session.loaded` raises.
     """
+    if session.status != "done":
+        raise BadInput(
+            f"session {session.id} is {session.status}: its best so far is not the best of a whole search. "
+            f"Next: {resume_command(session)}"
+        )
     if not session.ledger.summary.best:
         raise BadInput(f"nobody leads in session {session.id}, so there is no best to test.")
     work = Permuted(session.resolved, tuple(_bars(session)))

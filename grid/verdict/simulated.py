@@ -20,6 +20,7 @@ from grid.validation.splits import walk_forward
 from grid.verdict.costs import break_even
 from grid.verdict.evidence import Evidence, daily_returns
 from grid.verdict.fresh import fresh_start
+from storage.timeframes import bars_per_year
 
 LEADERS = 20
 CONFIDENCE = 0.9
@@ -28,13 +29,13 @@ CONFIDENCE = 0.9
 def simulated(evidence: Evidence, trial: int, trials: int) -> dict[str, Any]:
     """Everything about `trial`, out of `trials` that were tried, that its row does not say."""
     session = evidence.session
-    leaders = list(dict.fromkeys([trial, *(t for _, t in session.ledger.summary.best[:LEADERS])]))
+    leaders = list(dict.fromkeys([trial, *(t for _, t in session.best(LEADERS))]))
     chosen = evidence.sample(leaders)
     days, returns = evidence.daily(chosen)
     dataset = trial // len(session.points)
     own_days, held = evidence.held(dataset)
     own = returns[np.searchsorted(days, own_days), 0]
-    periods = days_a_year(own_days)
+    periods = bars_per_year("1D", session.metadata["datasets"][dataset]["calendar"])
     rate = session.sweep.execution.risk_free / days_a_year(days)
     return {
         "effective": None if rungs_of(session.points) else asdict(effective_trials(returns, trials)),

@@ -6,7 +6,7 @@ the one that got furthest. A trial that was reused counts once, with the session
 store.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from grid.errors import BadInput
 from grid.halving import blocks_seen
+from grid.resolve import ResolvedSweep, session_fingerprint
 from grid.results import HISTORY_SHARE, OK, REUSED_FROM, history_shares
 from grid.session import Session
 from storage.errors import BadData, NotFound
 from storage.ohlcv import DatasetKey
+from storage.providers import provider_for
 from storage.sessions import SessionFolder, SessionStore
 
 
@@ -123,12 +125,16 @@ def to_json(tried: Iterable[Tried]) -> list[dict[str, Any]]:
 
 
 def ledger(
-    store: SessionStore, strategy: str | None = None, known: Mapping[str, list[Tried]] | None = None
+    store: SessionStore,
+    strategy: str | None = None,
+    known: Mapping[str, list[Tried]] | None = None,
+    without: str | None = None,
 ) -> list[Tried]:
     """What all sessions of a store tried, joined by strategy and dataset and ordered by them.
 
-    strategy: this one alone. known: by fingerprint, what the caller knows of a session that may not be done. Of
-    sessions that are not done the committed rows are read; those that cannot be read count nothing.
+    strategy: this one alone. known: by fingerprint, what the caller knows of a session that may not be done. without:
+    the fingerprint of a search that is left out. Of sessions that are not done the committed rows are read; those that
+    cannot be read count nothing.
     """
     most = dict(known or {})
     search_of: dict[str | None, str | None] = {}
@@ -137,6 +143,7 @@ def ledger(
             fingerprint, found = _of(store, entry)
             search_of[entry["session_id"]] = fingerprint if found else None
             most[fingerprint] = max(most.get(fingerprint, []), found, key=_trials)
+    most.pop(without or "", None)
     joined: dict[tuple[str, str, str], Tried] = {}
     for search, one in ((search, one) for search, found in most.items() for one in found):
         if search_of.get(one.ran_by) not in (None, search):  # counted where it was run
@@ -144,6 +151,17 @@ def ledger(
         key = one.strategy, one.symbol, one.timeframe
         joined[key] = joined[key].plus(one) if key in joined else one
     return [joined[key] for key in sorted(joined)]
+
+
+def tried_elsewhere(resolved: ResolvedSweep, datasets: Sequence[Mapping[str, Any]]) -> int:
+    """How many trials other sweeps of the results store tried with a sweep's strategy on its datasets.
+
+    datasets: as the rehearsal tells them.
+    """
+    sweep, keys = resolved.sweep, {(key.symbol, key.timeframe) for key in resolved.datasets}
+    same = session_fingerprint(resolved, [d["fingerprint"] for d in datasets])
+    found = ledger(SessionStore(provider_for(sweep.results.store)), sweep.strategy, without=same)
+    return sum(t.trials for t in found if (t.symbol, t.timeframe) in keys)
 
 
 def _trials(found: list[Tried]) -> int:

@@ -46,13 +46,15 @@ def verdict(session: Session, trial: int | None = None) -> dict[str, Any] | None
     or changed, the bars are gone or changed) is a text that says why, and then the headline is `unknown`. Raises
     BadInput for a trial without a row or one that failed.
     """
+    best = session.ledger.summary.best[0][1] if session.ledger.summary.best else None
     if trial is None:
-        if not session.ledger.summary.best:
+        if best is None:
             return None
-        trial = session.ledger.summary.best[0][1]
+        trial = best
     row = _row(session, trial)
     evidence = Evidence(session)
     found: dict[str, Any] = {"trial_id": trial, "symbol": row["symbol"], "timeframe": row["timeframe"]}
+    found["best_trial_id"] = best
     found["parameters"] = {name: row[name] for name in session.points.names}
     found["luck"] = _luck(evidence, row)
     found["overfitting"] = _overfitting(evidence)
@@ -62,7 +64,7 @@ def verdict(session: Session, trial: int | None = None) -> dict[str, Any] | None
     found["holdout"] = [{"look": x["look"], "at": x["at"], "by": x["by"]} for x in looks(session)]
     found["permutation"] = _told(last(session))
     found["checks"] = checks(found)
-    found["headline"] = headline(found["checks"]) if isinstance(found["simulated"], dict) else "unknown"
+    found["headline"] = headline(found["checks"], trial == best) if isinstance(found["simulated"], dict) else "unknown"
     return found
 
 

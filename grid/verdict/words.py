@@ -24,6 +24,7 @@ def lines(found: dict[str, Any]) -> dict[str, str]:
         "Sharpe ratio": _ratio(luck, found["simulated"]),
         "luck": f"{deflated} {luck_text(luck)}",
         "counted": _counted(luck, found["simulated"]),
+        "others": _of_another(found),
         "history": f"{history} {_history(luck)}",
         "data snooping": f"{reality} {_snooping(found['simulated'])}",
         "permutations": _permuted(shuffled, found["permutation"]),
@@ -45,6 +46,10 @@ def lines(found: dict[str, Any]) -> dict[str, str]:
 def number(value: float | None) -> str:
     """Three digits, or a dash."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.3g}"
+
+
+def _many(count: int, name: str) -> str:
+    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 def percent(value: float | None, digits: int = 0) -> str:
@@ -89,6 +94,17 @@ def _on_everything(trials: int | None) -> str:
     return (
         f". What is said below of blocks, and of trials that are run again, is over the {trials:,} run on everything. "
         "These were chosen on the same history, so it flatters and decides nothing: `grid permute` repeats the search"
+    )
+
+
+def _of_another(found: dict[str, Any]) -> str:
+    """Of a trial that is not the session's best: which checks are not about it."""
+    if found["trial_id"] == found["best_trial_id"]:
+        return ""
+    best = "which has none" if found["best_trial_id"] is None else f"trial {found['best_trial_id']:,}"
+    return (
+        f"data snooping, permutations, overfitting and walk-forward are about the session's best ({best}): they can "
+        "speak against this trial, and not for it"
     )
 
 
@@ -150,7 +166,7 @@ def _crossed(walks: Any) -> str:
     between = f"{number(known[0])} to {number(known[-1])}" if known else "-"
     return (
         f"{found['splits']} splits: in sample {number(found['mean_in_sample'])}, out of sample "
-        f"{number(found['mean_out_of_sample'])}; along the {len(found['sharpe_of_paths'])} paths {between}"
+        f"{number(found['mean_out_of_sample'])}; along {_many(len(found['sharpe_of_paths']), 'path')} {between}"
     )
 
 
@@ -159,10 +175,9 @@ def _plateau(surface: Any) -> str:
         return f"not measured: {surface}"
     if not surface["neighbours"]:
         return "no neighbour was tried"
-    return (
-        f"score {number(surface['score'])}, with its {surface['neighbours']} neighbours {number(surface['plateau'])} "
-        f"(median); the worst of them {number(surface['worst_neighbour'])}"
-    )
+    around, worst = _many(surface["neighbours"], "neighbour"), number(surface["worst_neighbour"])
+    plateau = f"{number(surface['plateau'])} (median)"
+    return f"score {number(surface['score'])}, with its {around} {plateau}; the worst of them {worst}"
 
 
 def _parameters(surface: Any) -> str:

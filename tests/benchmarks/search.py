@@ -5,10 +5,13 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from grid.budget import cost_share
+from grid.halving import rungs
 from grid.rounds import next_round
 from grid.search import Asked, RandomSearch
 from grid.searchspec import ADAPTIVE, SearchSpec
@@ -17,6 +20,11 @@ from grid.space import SearchSpace
 SPACE = SearchSpace({name: range(100) for name in "abcd"})
 TRIALS, SEEDS = 400, 9
 METHODS = ("random", "sobol", "lhs", *ADAPTIVE)
+BLOCKS = 16
+NOISES = (0.1, 1.0)
+"""How far off scores on a part of the history are, for successive halving: by sqrt(1 / part - 1) times so many standard
+deviations of the surface.
+"""
 Columns = NDArray[np.float64]
 
 
@@ -59,20 +67,40 @@ def best_of(method: str, trials: int, seed: int, surface: Callable[[Columns], Co
     return float(scores.max()), took
 
 
+def best_of_halving(noise: float, seed: int, surface: Callable[[Columns], Columns]) -> tuple[float, float]:
+    """Likewise of successive halving, with as many points as cost what TRIALS on everything do."""
+    count = max(n for n in range(TRIALS, 9 * TRIALS) if n * cost_share(rungs(n, BLOCKS, [0]), [1.0]) <= TRIALS)
+    steps = rungs(count, BLOCKS, [0])
+    points = Asked(RandomSearch(SPACE, count, seed), SearchSpec(method="halving", trials=count, seed=seed), steps)
+    spread = float(surface(scaled(SPACE.columns(np.arange(0, len(SPACE), 9973)))).std())
+    rng = np.random.default_rng(seed)
+    scores, took = np.empty((0, 1)), 0.0
+    for rung in steps:
+        began = time.process_time()
+        points.learn(rung.first, next_round(SearchSpec(method="halving", trials=count, seed=seed), points, scores))
+        took += time.process_time() - began
+        seen = surface(scaled(points.columns(np.arange(rung.first, rung.stop))))
+        off = noise * spread * np.sqrt(1 / rung.share - 1)
+        scores = np.concatenate([scores, (seen + off * rng.standard_normal(len(seen)))[:, None]])
+    return float(scores[steps[-1].first :].max()), took
+
+
 def main() -> None:
     """One row a method: the share of a large random sample that is better than the best found, median over seeds."""
     every = scaled(SPACE.columns(np.random.default_rng(0).integers(0, len(SPACE), 4_000_000)))
     ordered = [np.sort(surface(every)) for surface in SURFACES]
     best_of("sobol", 8, 0, sphere), best_of("tpe", 8, 0, sphere)  # imports
     print(f"| method | ms a point | {' | '.join(f.__name__ for f in SURFACES)} |\n|---|---|---|---|---|")
-    for method in METHODS:
+    finders = {f"`{method}`": partial(best_of, method, TRIALS) for method in METHODS}
+    finders |= {f"`halving`, scores of parts off by {n}": partial(best_of_halving, n) for n in NOISES}
+    for name, find in finders.items():
         spent, cells = 0.0, []
         for surface, scores in zip(SURFACES, ordered, strict=True):
-            found = [best_of(method, TRIALS, seed, surface) for seed in range(SEEDS)]
+            found = [find(seed, surface) for seed in range(SEEDS)]
             spent += sum(took for _, took in found)
             better = [(len(scores) - np.searchsorted(scores, best, side="right")) / len(scores) for best, _ in found]
             cells.append(f"{1e6 * np.median(better):,.0f}")
-        print(f"| `{method}` | {1e3 * spent / (TRIALS * SEEDS * 3):.2f} | {' | '.join(cells)} |", flush=True)
+        print(f"| {name} | {1e3 * spent / (TRIALS * SEEDS * 3):.2f} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from grid.cluster import NAMESPACE
 from grid.sweep import Watch, run
 from tests.e2e.sweeps import DATA
 
+UNIT = 1000
+"""Trial numbers a unit, some 0.1 s: in 20 minutes there are about as many units as in a week with a minute each."""
 EVERY_S = 2.0
 WARM = 0.25
 """The part of the time that counts as warm-up: kernels are compiled, caches fill."""
@@ -110,7 +112,7 @@ def soak(minutes: float, folder: Path) -> Samples:
     samples, until = Samples(), time.monotonic() + 60 * minutes
     ray.init(address="local", num_cpus=2, namespace=NAMESPACE, include_dashboard=False, log_to_driver=False)
     watch = Watch(progress=samples, stopping=lambda: time.monotonic() > until)
-    run(sweep_of(folder / "results"), "ray", watch)
+    run(sweep_of(folder / "results"), "ray", watch, unit_size=UNIT)
     ray.shutdown()
     return samples
 

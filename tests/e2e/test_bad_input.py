@@ -56,6 +56,21 @@ WRONG_FIELDS = {
         "validation.blocks: 1 cuts it into none",
         "16 by default",
     ),
+    "more blocks than bars": (
+        "data.start=2012-11-01 --set validation.blocks=16 --set validation.holdout=0.9",
+        "validation.blocks cuts the history into 16, and no dataset has more than",
+        "fewer blocks",
+    ),
+    "a hold-out of everything": (
+        "data.start=2012-12-31 --set validation.holdout=0.9",
+        "has no bar from 2012-12-31",
+        "the span without its hold-out",
+    ),
+    "conditions in a circle": (
+        'space={fast: {values: [5, 6], when: "slow > 20"}, slow: {values: [20, 30], when: "fast > 5"}}',
+        "the conditions `when` go in a circle",
+        "take one of them out",
+    ),
     "too many to keep": ("search={method: sobol, trials: 20000000}", "10,000,000 at most", "method: random"),
     "unknown strategy": ("strategy=sma_crss", "'sma_crss'", "did you mean 'sma_cross'?"),
     "unknown class": ("strategy=mine:Fusy", "mine has no Fusy", "did you mean 'Fussy'?"),

@@ -35,6 +35,10 @@ def test_the_verdict_from_plan_to_hold_out(desk: Desk) -> None:
     told = desk.grid("show", "latest", "--json").json()["verdict"]
     assert told["headline"] in ("skill", "unproven", "luck")
     assert told["overfitting"]["splits"] == 6
+    assert "speak for skill" in shown.out
+    for trial in range(6):
+        one = desk.grid("show", "latest", "--trial", str(trial))
+        assert (one.code, "Verdict on trial " in one.out) == (0, True)
     other = desk.grid("show", "latest", "--trial", "1", "--json").json()
     assert other["verdict"]["trial_id"] == other["trial"]["trial_id"] == 1
 

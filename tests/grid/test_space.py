@@ -194,11 +194,23 @@ WHENS = st.dictionaries(
 )
 
 
+def _circle(asks: dict[str, set[str]]) -> bool:
+    """Whether somebody asks himself in the end."""
+    reached = asks
+    for _ in asks:
+        reached = {name: hit.union(*(asks.get(other, set()) for other in hit)) for name, hit in reached.items()}
+    return any(name in hit for name, hit in reached.items())
+
+
 @given(SMALL, CONSTRAINTS, WHENS)
 def test_what_has_no_part_stands_at_its_first_value(
     dimensions: dict[str, range], constraints: list[str], whens: dict[str, str]
 ) -> None:
     whens = {name: when for name, when in whens.items() if name not in when}
+    if _circle({name: set("abc") & set(when) for name, when in whens.items()}):
+        with pytest.raises(BadInput, match="go in a circle"):
+            SearchSpace(dimensions, constraints, whens)
+        return
     space = SearchSpace(dimensions, constraints, whens)
 
     def stands(point: dict[str, Any]) -> bool:
@@ -227,6 +239,8 @@ def test_a_condition_may_hang_on_what_has_no_part_itself() -> None:
 def test_bad_conditions() -> None:
     with pytest.raises(BadInput, match=r"space\.x\.when: constraint 'x > 1': 'x' at character 1 is no known name"):
         SearchSpace({"mode": [1, 2], "x": [1, 2]}, [], {"x": "x > 1"})
+    with pytest.raises(BadInput, match=r"`when` go in a circle \(x <- y <- x\): take one of them out"):
+        SearchSpace({"x": [1, 2], "y": [1, 2]}, [], {"x": "y > 1", "y": "x > 1"})
     with pytest.raises(BadInput, match="compares text with a number"):
         SearchSpace({"mode": ["a", "b"], "x": [1, 2]}, [], {"x": "mode > 1"})
     with pytest.raises(ValueError, match="one form is needed and none is given"):

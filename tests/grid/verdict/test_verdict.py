@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from grid.engine import Engine, buy_and_hold
 from grid.errors import BadInput
+from grid.rehearse import rehearse
+from grid.resolve import resolve
 from grid.session import Session
+from grid.spec import Sweep
 from grid.sweep import Watch, run
 from grid.validation.sharpe import Record, deflated_sharpe
 from grid.verdict.checks import headline
@@ -23,7 +26,7 @@ from grid.verdict.holdout import look, looks
 from grid.verdict.permutation import Permuted, permute
 from grid.verdict.simulated import simulated
 from grid.verdict.surface import Surface
-from grid.verdict.tried import exact_sum, ledger, tried_by
+from grid.verdict.tried import exact_sum, ledger, tried_by, tried_elsewhere
 from grid.verdict.verdict import luck, verdict
 from grid.verdict.words import lines
 from storage.providers import provider_for
@@ -314,8 +317,78 @@ def test_nobody_to_judge() -> None:
 
 
 def test_words() -> None:
-    yes, no = ({"passed": p, "decides": True} for p in (True, False))
-    beside = {"passed": False, "decides": False}
+    yes, no = ({"passed": p, "decides": True, "of": "session"} for p in (True, False))
+    beside = {"passed": False, "decides": False, "of": "session"}
     assert headline([yes, yes, beside, yes, yes]) == "skill"
     assert headline([no, yes, beside, yes, yes]) == "unproven"
     assert headline([no, no, beside, yes, yes]) == "luck"
+
+
+@pytest.mark.parametrize(
+    ("own", "of_session", "told"), [(False, True, "luck"), (True, False, "unproven"), (True, True, "skill")]
+)
+def test_what_is_about_the_best_speaks_for_no_other_trial(own: bool, of_session: bool, told: str) -> None:
+    trial = {"passed": own, "decides": True, "of": "trial"}
+    others = [{"passed": of_session, "decides": True, "of": "session"}] * 4
+    assert headline([trial, *others], best=False) == told
+
+
+def test_a_trial_that_is_not_the_best_says_which_checks_are_not_about_it(session: Session) -> None:
+    best = session.ledger.summary.best[0][1]
+    other = verdict(session, (best + 1) % 48)
+    own = verdict(session, best)
+    assert own is not None
+    assert other is not None
+    assert f"about the session's best (trial {best})" in lines(other)["others"]
+    assert "others" not in lines(own)
+    assert other["checks"][1]["passed"] == own["checks"][1]["passed"]
+    assert [check["of"] for check in own["checks"]].count("trial") == 3
+
+
+def test_leaders_do_not_hang_on_what_is_kept() -> None:
+    few, many = (session_of(results={"store": f"memory://verdict-{next(STORES)}", "keep_best": n}) for n in (1, 20))
+    for n in (1, 20, 48):
+        assert few.best(n) == many.best(n)
+    reality = [told["simulated"]["reality"] for told in (verdict(few), verdict(many)) if told]
+    assert reality[0] == reality[1]
+    assert reality[0]["leaders"] == 20
+
+
+def test_years_are_annualised_by_the_calendar(session: Session) -> None:
+    trial = session.ledger.summary.best[0][1]
+    evidence = Evidence(session)
+    days, returns = evidence.daily([trial])
+    own_days, _ = evidence.held(trial // len(session.points))
+    own = returns[np.searchsorted(days, own_days), 0]
+    years = own_days.astype("datetime64[D]").astype("datetime64[Y]").astype(int) + 1970
+    one = own[years == 2004]
+    told = verdict(session)
+    assert told is not None
+    shown = next(y for y in told["simulated"]["years"] if y["year"] == 2004)
+    assert shown["sharpe"] == pytest.approx(one.mean() / one.std(ddof=1) * math.sqrt(252))
+
+
+def test_a_search_that_is_not_done_is_not_permuted() -> None:
+    steps = count()
+    watch = Watch(stopping=lambda: next(steps) > 1)
+    stopped = run(sweep_of(f"memory://verdict-{next(STORES)}"), "serial", watch, unit_size=8)
+    assert stopped.status == "interrupted"
+    with pytest.raises(
+        BadInput, match=r"is interrupted: its best so far is not the best of a whole.*Next: grid resume"
+    ):
+        permute(stopped, 2)
+
+
+def test_what_was_tried_elsewhere() -> None:
+    store = f"memory://verdict-{next(STORES)}"
+    first = session_of(store)
+
+    def elsewhere(**changes: Any) -> int:
+        resolved = resolve(Sweep(**sweep_of(store, **changes)))
+        return tried_elsewhere(resolved, rehearse(resolved).datasets)
+
+    assert elsewhere() == 0
+    assert elsewhere(space={"fast": FAST, "slow": [31]}) == first.ledger.summary.ok == 48
+    alone = {**sweep_of(store)["data"], "symbols": ["IBM"]}
+    assert elsewhere(data=alone) == 24
+    assert elsewhere(data={**alone, "symbols": ["MSFT"]}) == 0
