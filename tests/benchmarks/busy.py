@@ -1,0 +1,123 @@
+"""How busy searches that ask round by round keep the cores: `python -m tests.benchmarks.busy` prints a table.
+
+A trial takes so long here that evaluating a round takes more than 20 times as long as asking for it, for every method.
+"""
+
+import logging
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from grid.aggregate import Progress
+from grid.observe import KERNEL
+from grid.searchspec import ADAPTIVE
+from grid.sweep import Watch, run
+from grid.telemetry import Metric, Telemetry
+from strategies import Bars, Signals, Strategy
+
+from .made import store_bars
+from .scale import CORES, start_ray
+
+BARS, SYMBOLS = 5_256_000, ("M1", "M2")
+POINTS, ROUND = 160, 40
+
+
+class Plain(Strategy):
+    """A cross of two averages in plain NumPy, which takes some 15 ns a bar."""
+
+    fast: int = Field(10, ge=1, le=5000, description="Window of the fast average, in bars.")
+    slow: int = Field(30, ge=1, le=9000, description="Window of the slow average, in bars.")
+
+    def signals(self, bars: Bars) -> Signals:
+        fast, slow = _average(bars.close, self.fast), _average(bars.close, self.slow)
+        entries, exits = np.zeros(len(bars), bool), np.zeros(len(bars), bool)
+        entries[1:] = (fast[1:] > slow[1:]) & (fast[:-1] <= slow[:-1])
+        exits[1:] = (fast[1:] < slow[1:]) & (fast[:-1] >= slow[:-1])
+        return Signals(entries, exits)
+
+
+def _average(x: NDArray[np.float64], n: int) -> NDArray[np.float64]:
+    sums = np.cumsum(np.concatenate([[0.0], x]))
+    return np.concatenate([np.full(n - 1, np.nan), (sums[n:] - sums[:-n]) / n])
+
+
+@dataclass(eq=False)
+class Clock(logging.Handler):
+    """When rounds were asked for and units ended: a handler of the log of `grid.rounds`, and a sink of telemetry."""
+
+    asked: list[tuple[float, float]] = field(default_factory=list)
+    """When each round was asked for, and how long that took."""
+    units: list[tuple[float, float]] = field(default_factory=list)
+    """When each unit was heard of, and its CPU seconds."""
+    last: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__init__(logging.INFO)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg.startswith("round ") and isinstance(record.args, tuple):
+            self.asked.append((time.monotonic(), float(str(record.args[-1]))))
+
+    def record(self, metric: Metric, value: float, _labels: Mapping[str, str]) -> None:
+        if metric.name == KERNEL:
+            self.units.append((time.monotonic(), value))
+
+    def progressed(self, _progress: Progress) -> None:
+        """The newest commit; the last one is the end of the search."""
+        self.last = time.monotonic()
+
+    def row(self) -> str:
+        """Of all rounds but the first, in which the workers start: from asking for the second one to the last commit.
+
+        Cells: seconds of asking and of evaluating a round, their ratio, and the CPU seconds in units / (wall x cores).
+        """
+        at, took = self.asked[1]
+        began, rounds = at - took, len(self.asked) - 1
+        asking = sum(each for _, each in self.asked[1:])
+        wall = self.last - began
+        busy = sum(seconds for when, seconds in self.units if when >= began) / wall / CORES
+        evaluating = wall - asking
+        return f"{asking / rounds:.2f} | {evaluating / rounds:.1f} | {evaluating / asking:,.0f} | {busy:.1%}"
+
+
+def searched(folder: Path, method: str) -> str:
+    """One search on Ray, with the cells of its row."""
+    clock, telemetry = Clock(), Telemetry()
+    rounds = logging.getLogger("grid.rounds")
+    rounds.setLevel(logging.INFO)
+    rounds.addHandler(clock)
+    sweep = {
+        "name": method,
+        "strategy": "tests.benchmarks.busy:Plain",
+        "data": {"store": str(folder / "data"), "symbols": list(SYMBOLS), "timeframes": ["1m"]},
+        "space": {"fast": {"range": [5, 4000, 1]}, "slow": {"range": [50, 9000, 1]}},
+        "search": {"method": method, "trials": POINTS, "round": ROUND},
+        "results": {"store": str(folder / "results"), "reuse": False},
+    }
+    try:
+        with telemetry.also(clock):
+            run(sweep, "ray", Watch(progress=clock.progressed, telemetry=telemetry))
+    finally:
+        rounds.removeHandler(clock)
+    return clock.row()
+
+
+def main() -> None:
+    """One row a method."""
+    start_ray()
+    with tempfile.TemporaryDirectory() as name:
+        for symbol in SYMBOLS:
+            store_bars(Path(name) / "data", "1m", BARS, symbol)
+        print("| method | asking, s a round | evaluating | ratio | busy |\n|---|---|---|---|---|")
+        for method in ADAPTIVE:
+            print(f"| `{method}` | {searched(Path(name), method)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
