@@ -45,7 +45,7 @@ def test_the_cli_and_the_linter_accept_it():
 
 def test_only_the_loopback_is_published(services: dict[str, Any]):
     published = {name: port for name, s in services.items() for port in s.get("ports", ())}
-    assert {"ray-head", "prometheus", "grafana", "seaweedfs"} == set(published)
+    assert {"ray-head", "prometheus", "grafana", "s3"} == set(published)
     assert {port["host_ip"] for port in published.values()} == {"127.0.0.1"}
     assert all(port["target"] not in (6379, 10001) for port in published.values())
 

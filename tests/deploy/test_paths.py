@@ -231,15 +231,6 @@ def test_a_token_that_is_written_down_here_does_not_get_into_git():
     subprocess.run(["git", "check-ignore", "--quiet", name], cwd=REPOSITORY, check=True)
 
 
-def test_doors_of_the_stores_that_no_role_guards_are_told_of():
-    """One address is for all of them, and S3 is asked for by other containers."""
-    command = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())["services"]["seaweedfs"]["command"]
-    assert command[0] == "mini"
-    assert "-ip.bind=0.0.0.0" in command
-    for text in (section("Compose"), SECURITY.read_text()):
-        assert "filer, master and volumes" in " ".join(text.split())
-
-
 def test_where_the_head_works_too_it_is_said():
     """`ray symmetric-run` gives all nodes the same options, and the driver runs on the first of them."""
     assert "--num-cpus=" in (DEPLOY / "slurm" / "sweep.sbatch").read_text()
