@@ -145,7 +145,7 @@ CLUSTER = (
         "short",
         (
             ("count by (RayNodeType) (ray_node_cpu_count)", "{{RayNodeType}}"),
-            ("sum(ray_cluster_pending_nodes)", "pending"),
+            ("sum(autoscaler_pending_nodes)", "pending"),
         ),
     ),
     Panel(

@@ -45,7 +45,7 @@ def test_the_cli_and_the_linter_accept_it():
 
 def test_only_the_loopback_is_published(services: dict[str, Any]):
     published = {name: port for name, s in services.items() for port in s.get("ports", ())}
-    assert {"ray-head", "prometheus", "grafana", "seaweedfs"} == set(published)
+    assert {"ray-head", "prometheus", "grafana", "s3"} == set(published)
     assert {port["host_ip"] for port in published.values()} == {"127.0.0.1"}
     assert all(port["target"] not in (6379, 10001) for port in published.values())
 
@@ -53,6 +53,9 @@ def test_only_the_loopback_is_published(services: dict[str, Any]):
 def test_every_service_is_hardened_limited_and_looked_after(services: dict[str, Any]):
     for name, service in services.items():
         assert service["cap_drop"] == ["ALL"], name
+        assert service.get("cap_add", []) == (["NET_BIND_SERVICE"] if name == "s3" else []), (
+            "without it Caddy is no program"
+        )
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["read_only"], name
         assert not service["user"].startswith(("0", "root")), name
@@ -68,7 +71,7 @@ def test_every_service_is_hardened_limited_and_looked_after(services: dict[str, 
 
 def test_images_of_others_are_pinned_by_digest(services: dict[str, Any]):
     others = {n: s["image"] for n, s in services.items() if not s["image"].startswith("backtest-grid:")}
-    assert len(others) == 4
+    assert len(others) == 5
     assert all(re.search(r":[\w.-]+@sha256:[0-9a-f]{64}$", image) for image in others.values()), others
 
 

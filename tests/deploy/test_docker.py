@@ -47,6 +47,11 @@ def test_images_are_pinned_by_tag_and_digest():
     assert all(re.fullmatch(r"python:3\.11\.\d+-slim-bookworm@sha256:[0-9a-f]{64}", base) for base in bases)
 
 
+def test_nothing_unpinned_reads_the_dockerfile():
+    """A `syntax` line has Docker fetch whatever image has that tag now, which then builds ours."""
+    assert [line for line in FILE.splitlines() if re.match(r"#\s*syntax=(?!.*@sha256:)", line)] == []
+
+
 def test_it_runs_as_nobody_in_particular_and_has_no_secret():
     users = re.findall(r"^USER (.+)$", FILE, re.MULTILINE)
     assert users[-1] == "1000:1000"

@@ -217,6 +217,16 @@ def test_a_ray_that_did_not_start_is_no_success(slurm: dict[str, str]):
     assert "srun rm" not in Path(slurm["LOG"]).read_text(), "Ray's own logs say why"
 
 
+@pytest.mark.parametrize(("stated", "used"), [(None, "/tmp/grid-4711/bars"), ("/local/bars", "/local/bars")])  # noqa: S108
+def test_copies_of_bars_stay_on_the_node(slurm: dict[str, str], stated: str | None, used: str):
+    """At home, which nodes share, each would drop files that another one has mapped."""
+    grid = Path(slurm["GRID_HOME"]) / ".venv" / "bin" / "grid"
+    grid.write_text('#!/bin/sh\necho "bars in $GRID_CACHE_DIR" >>"$LOG"\n')
+    with batch(slurm, "s.yaml", **({"GRID_CACHE_DIR": stated} if stated else {})) as job:
+        assert job.wait(PATIENCE_S) == 0
+    assert f"bars in {used}\n" in Path(slurm["LOG"]).read_text()
+
+
 def test_slurms_warning_reaches_the_driver(slurm: dict[str, str]):
     """srun passes a signal on to its steps, and so does this stub of it."""
     slurm = {**slurm, "HANGS": "1"}
@@ -269,3 +279,13 @@ def test_nodes_are_started_again_and_sweeps_only_when_that_helps():
     )
     assert "RestartPreventExitStatus=2 3\n" in sweep
     assert "KillMode=mixed\n" in sweep, "the driver alone is signalled (docs/clusters.md)"
+
+
+@pytest.mark.parametrize("unit", SERVICES, ids=lambda path: path.name)
+def test_units_may_write_results(unit: Path):
+    """Of a sweep of a timer its own and the head's, where its aggregator is; of one that is sent a worker's."""
+    text = unit.read_text()
+    assert "ProtectSystem=strict\n" in text, "all is read-only but what is named"
+    (line,) = re.findall(r"^ReadWritePaths=(.*)$", text, re.MULTILINE)
+    assert "-/mnt/grid/results" in line.split(), "the folder of deploy/README.md, which may be missing where S3 is used"
+    assert "remote-fs.target" in re.findall(r"^After=(.*)$", text, re.MULTILINE)[0].split(), "a mount at boot"

@@ -20,8 +20,10 @@ from tests.services.programs import need, program
 MONITORING = DEPLOY / "monitoring"
 SUFFIXES = {"counter": ("",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
 OURS = {f"ray_{m.name}{suffix}": set(m.labels) for m in TABLE for suffix in SUFFIXES[m.kind]}
-RAYS = {  # without ray_cluster_failed_nodes, which with autoscaler v2 counts every node that ever ended, idle ones too
-    "ray_cluster_pending_nodes": {"node_type"},
+RAYS = {  # without ray_cluster_failed_nodes, which with autoscaler v2 counts every node that ever ended, idle ones too,
+    # and ray_cluster_pending_nodes, which leaves out nodes that were asked for and have no machine yet
+    "autoscaler_failed_create_nodes_total": set(),
+    "autoscaler_pending_nodes": {"NodeType"},
     "ray_memory_manager_worker_eviction_total": set(),
     "ray_node_cpu_count": {"RayNodeType"},
     "ray_node_cpu_utilization": set(),
@@ -151,9 +153,13 @@ def test_a_series_that_does_not_exist_is_noticed():
 
 
 def exported_by_ray(name: str) -> set[str] | None:
-    """The labels of a series, as Ray's node agent declares it or its own dashboards ask for it; None for no such."""
+    """The labels of a series, as Ray's agent or autoscaler declares it or its dashboards ask for it; None for none."""
+    from ray.autoscaler._private.prom_metrics import AutoscalerPrometheusMetrics
     from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
 
+    if name.startswith("autoscaler_"):
+        own = AutoscalerPrometheusMetrics("s").registry._collector_to_names
+        return next((set(series._labelnames) for series, names in own.items() if name in names), None)
     if gauge := METRICS_GAUGES.get(name.removeprefix("ray_")):
         return set(gauge.view.columns)
     folder = Path(ray.__file__).parent / "dashboard" / "modules" / "metrics" / "dashboards"

@@ -45,6 +45,7 @@ ORDER = {
         "grid submit deploy/k8s/sweep/sweep.yaml",
         "kubectl apply --server-side -k deploy/k8s/sweep\n",
         "kubectl apply --server-side -f https://github.com/kubernetes-sigs/kueue/",
+        "kubectl -n kueue-system wait --for=condition=Available deployment/kueue-controller-manager ",
         "kubectl apply --server-side -k deploy/k8s/overlays/kueue",
     ],
     "AWS": [
@@ -99,7 +100,9 @@ def test_a_command_is_in_one_line_and_kubectl_is_told_the_namespace():
     assert [each for each in named if "\n" in each] == []
     blocks = "\n".join(re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL))
     asked = [line for line in (*blocks.splitlines(), *named) if "kubectl " in line]
-    everywhere = re.compile(r"kubectl (create namespace|label node|drain\b|apply .*-(k deploy/k8s/|f https:))")
+    everywhere = re.compile(
+        r"kubectl (create namespace|label node|drain\b|-n kueue-system wait|apply .*-(k deploy/k8s/|f https:))"
+    )
     assert len(asked) > 8
     assert [line for line in asked if "kubectl -n backtest-grid " not in line and not everywhere.search(line)] == []
 
@@ -202,3 +205,33 @@ def test_the_live_tests_of_a_grid_are_in_make_e2e():
     assert all((REPOSITORY / name).is_file() for name in named)
     assert {"tests/chaos/test_head.py", "tests/e2e/test_whole.py", "tests/e2e/test_side_by_side.py"} <= set(named)
     assert "-m ray " in words, "else those marked slow are left out"
+
+
+def test_all_that_is_to_be_replaced_is_said_to_be():
+    """By file or folder: a sweep on a bucket MY-BUCKET, or an image of another account's, is found by nobody."""
+    (said,) = re.findall(r"^Replace `MY-BUCKET`.*?; policies", TEXT, re.MULTILINE | re.DOTALL)
+    named = tuple(re.findall(r"`(deploy/[^`]+)`", said))
+    files = [path for path in DEPLOY.rglob("*") if path.is_file() and "secrets" not in path.parts]
+    asked = {str(p.relative_to(REPOSITORY)) for p in files if re.search(r"\bMY-|\b111122223333\b", p.read_text())}
+    assert {"deploy/k8s/sweep/sweep.yaml", "deploy/vm/aws.yaml", "deploy/README.md"} <= asked
+    assert [file for file in asked - {"deploy/README.md"} if not file.startswith(named)] == []
+
+
+def test_prometheus_on_a_machine_listens_on_the_loopback_alone():
+    """Debian's listens on every address and asks for no password, and so does the exporter that it recommends."""
+    text = section("Watching")
+    (arguments,) = re.findall(r"^echo '(ARGS=.*)' \| sudo tee /etc/default/prometheus$", text, re.MULTILINE)
+    assert arguments == 'ARGS="--web.listen-address=127.0.0.1:9090"'
+    assert "apt-get install --yes --no-install-recommends prometheus\n" in text
+    assert text.index(arguments) < text.index("systemctl restart prometheus")
+
+
+def test_a_token_that_is_written_down_here_does_not_get_into_git():
+    (name,) = re.findall(r"\| install -m 600 /dev/stdin (\S+)$", TEXT, re.MULTILINE)
+    subprocess.run(["git", "check-ignore", "--quiet", name], cwd=REPOSITORY, check=True)
+
+
+def test_where_the_head_works_too_it_is_said():
+    """`ray symmetric-run` gives all nodes the same options, and the driver runs on the first of them."""
+    assert "--num-cpus=" in (DEPLOY / "slurm" / "sweep.sbatch").read_text()
+    assert "a head without CPUs, so that no driver dies with it, but on Slurm" in " ".join(TEXT.split())

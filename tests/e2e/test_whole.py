@@ -44,8 +44,9 @@ PATIENT = {
     "RAY_health_check_failure_threshold": "10",
 }
 """The settings that nodes must have, at values that spare a node which gets no CPU for some seconds."""
-NEED_AN_EVENT = {"ray_cluster_pending_nodes", "ray_memory_manager_worker_eviction_total"}
-"""An autoscaler that waits, a worker that was killed."""
+NEED_AN_EVENT = {"autoscaler_pending_nodes", "autoscaler_failed_create_nodes_total"}
+NEED_AN_EVENT |= {"ray_memory_manager_worker_eviction_total"}
+"""An autoscaler that waits or is refused, a worker that was killed."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""A real Caddy that ends TLS before a server of this machine as docs/security.md has it, its own authority."""
+"""A real Caddy; and one that ends TLS before a server of this machine as docs/security.md has it, its own authority."""
 
 import contextlib
 import re
@@ -6,7 +6,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +56,25 @@ def handshakes(port: int, authority: Path) -> bool:
 
 
 @contextlib.contextmanager
+def caddy(folder: Path, config: Path, up: Callable[[], bool], **variables: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Caddy with those variables for its configuration, once it is `up`; what it logs and keeps is in the folder."""
+    home = dict.fromkeys(("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"), str(folder))
+    words, log = [program("caddy"), "run", "--adapter", "caddyfile", "--config", config], folder / "caddy.log"
+    with log.open("wb") as told:
+        server = subprocess.Popen(words, env={**home, **variables}, stdout=told, stderr=told)
+    try:
+        until = time.monotonic() + PATIENCE_S
+        while not up():
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.05)
+        yield server
+    finally:
+        server.terminate()
+        server.wait(PATIENCE_S)
+
+
+@contextlib.contextmanager
 def tls_proxy(folder: Path, upstream: str) -> Iterator[TlsProxy]:
     """The documented proxy on a free port of the loopback, before `upstream` (http://HOST:PORT)."""
     port, text = free_port(), documented()
@@ -67,20 +86,5 @@ def tls_proxy(folder: Path, upstream: str) -> Iterator[TlsProxy]:
     (folder / "Caddyfile").write_text(OPTIONS + text)
     authority = folder / "caddy" / "pki" / "authorities" / "local" / "root.crt"
     there = TlsProxy(f"https://localhost:{port}", authority, folder / "caddy.log")
-    with there.log.open("wb") as log:
-        server = subprocess.Popen(
-            [program("caddy"), "run", "--config", folder / "Caddyfile"],
-            env={"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)},
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        until = time.monotonic() + PATIENCE_S
-        while not handshakes(port, authority):  # it serves before the certificate is made
-            assert server.poll() is None, there.log.read_text()
-            assert time.monotonic() < until, there.log.read_text()
-            time.sleep(0.05)
+    with caddy(folder, folder / "Caddyfile", lambda: handshakes(port, authority)):  # it listens before it has one
         yield there
-    finally:
-        server.terminate()
-        server.wait(PATIENCE_S)
