@@ -3,7 +3,7 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from grid.errors import Refused
 from grid.halving import Rung
@@ -25,8 +25,9 @@ class Estimate:
     """trials with their standard error (0 where exact); `reused`: rows that are there already, by the session that ran
     them (where a method asks for points: of the whole space); `rounds` in which points are asked for, 1 where results
     decide nothing; the `rungs` of successive halving, else none, and their work as a `share` of that of all points
-    on everything; `tried` earlier, by other sweeps of this store with this strategy on these datasets; `bytes_read`
-    from the store, once per node; CPU and wall seconds from the rehearsal (without start-up and asking); `cost` by
+    on everything; `tried` earlier and not reused, by other sweeps of this store with this strategy on these datasets
+    (at most so many where a method asks for points, as it may ask for those); `bytes_read` from the store, once per
+    node; CPU and wall seconds from the rehearsal (without start-up and asking); `cost` by
     `cluster.price_per_cpu_hour`, None without a price. `years` of history that the
     sweep sees, and the `least_years` below which so many trials without skill, those tried earlier among them, are
     expected to show an annual Sharpe ratio of 1 (minimum backtest length).
@@ -49,6 +50,10 @@ class Estimate:
     cost: float | None
     years: float
     least_years: float
+
+    def after(self, tried: int) -> "Estimate":
+        """The same where so many trials were tried earlier."""
+        return replace(self, tried=tried, least_years=minimum_backtest_years(self.trials + tried))
 
     @property
     def too_short(self) -> str | None:
@@ -97,10 +102,8 @@ def _told_apart(values: list[float], decimals: int) -> bool:
     return len({round(value, decimals) for value in values}) == len(set(values))
 
 
-def estimate(
-    resolved: ResolvedSweep, rehearsal: Rehearsal, reused: Mapping[str, int] | None = None, tried: int = 0
-) -> Estimate:
-    """What the sweep will take, from its count and the speed of its first trials. reused, tried: as `Estimate` has it.
+def estimate(resolved: ResolvedSweep, rehearsal: Rehearsal, reused: Mapping[str, int] | None = None) -> Estimate:
+    """What the sweep will take, from its count and the speed of its first trials. reused: as `Estimate` has it.
 
     Rows that are reused take no time, but where it is open which of them a method will ask for.
     """
@@ -132,12 +135,12 @@ def estimate(
         rounds=len(spans),
         rungs=rungs,
         share=cost_share(rungs, each_s),
-        tried=tried,
+        tried=0,
         bytes_read=sum(store.bytes_of(key, data.start, data.end) for key in resolved.datasets),
         cpu_seconds=cpu,
         cpus=cpus,
         wall_seconds=cpu / cpus,
         cost=None if price is None else cpu / 3600 * price,
         years=max(d["bars"] / bars_per_year(d["timeframe"], d["calendar"]) for d in rehearsal.datasets),
-        least_years=minimum_backtest_years(count.trials - there + tried),
+        least_years=minimum_backtest_years(count.trials),
     )

@@ -187,8 +187,8 @@ class Session:
         """Score (higher is better) and number of the best trials, best first. The commit log has the first
         `results.keep_best`; for more all rows are read.
         """
-        found = self.ledger.summary
-        if n > max(self.sweep.results.keep_best, 1):
+        found, kept = self.ledger.summary, max(self.sweep.results.keep_best, 1)
+        if n > kept == len(found.best):
             metrics = {self.sweep.objective.metric, *_names_in(self.sweep.objective.require)}
             columns = ["trial_id", "status", *sorted(metrics), REUSED_FROM, HISTORY_SHARE]
             found = Summary()

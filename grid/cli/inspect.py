@@ -97,8 +97,13 @@ def show(
     if trial is not None:
         _show_trial(session, trial, judge, as_json)
         return
-    found = verdict(session) if judge and session.status == "done" else None
+    found = _judged(session, None) if judge else None
     emit(lambda: _described(session, found), as_json, lambda console: _render_show(console, session, found))
+
+
+def _judged(session: Session, trial: int | None) -> dict[str, Any] | str | None:
+    """The verdict, or why there is none; None where nobody leads."""
+    return verdict(session, trial) if session.status == "done" else NO_VERDICT_YET
 
 
 def _rungs(session: Session) -> tuple[tuple[Rung, ...], float]:
@@ -107,7 +112,7 @@ def _rungs(session: Session) -> tuple[tuple[Rung, ...], float]:
     return rungs, cost_share(rungs, [d["seconds_per_trial"] for d in session.metadata["datasets"]])
 
 
-def _described(session: Session, found: dict[str, Any] | None) -> dict[str, Any]:
+def _described(session: Session, found: dict[str, Any] | str | None) -> dict[str, Any]:
     summary = session.ledger.summary
     return {
         **session.metadata,
@@ -117,7 +122,7 @@ def _described(session: Session, found: dict[str, Any] | None) -> dict[str, Any]
         "rungs": [asdict(rung) for rung in rungs_of(session.points)],
         "best_trials": leader_rows(session, 10),
         "best_points": session.top_points(10) if session.status == "done" else [],
-        "verdict": found,
+        "verdict": None if isinstance(found, str) else found,
     }
 
 
@@ -238,7 +243,7 @@ def _render_rows(console: Console, rows: list[dict[str, Any]], nothing: str) -> 
         console.print(nothing, soft_wrap=True)
 
 
-def _render_show(console: Console, session: Session, found: dict[str, Any] | None) -> None:
+def _render_show(console: Console, session: Session, found: dict[str, Any] | str | None) -> None:
     facts, sweep = session.metadata, session.sweep
     numbers = facts["trials"]["numbers"]
     done = 100 * session.ledger.done.total() / numbers if numbers else 100
@@ -263,10 +268,8 @@ def _render_show(console: Console, session: Session, found: dict[str, Any] | Non
     console.print()
     render_leaders(console, session, 10)
     if found:
-        render_verdict(console, found)
+        _render_judged(console, found)
         console.print()
-    elif session.status != "done":
-        console.print(NO_VERDICT_YET, soft_wrap=True)
     if done < 100 and session.status == "running":
         console.print(f"Next: grid watch {session.id}{at_store(session)}", soft_wrap=True)
     elif done < 100:
@@ -288,13 +291,22 @@ def _show_trial(session: Session, trial: int, judge: bool, as_json: bool) -> Non
         )
     row = rows.to_pylist()[0]
     trades = session.backtest(trial).trade_records() if row["status"] == OK else []
-    judged = session.status == "done" and row["status"] == OK and row.get(HISTORY_SHARE, 1) == 1
-    found = verdict(session, trial) if judge and judged else None
-    payload = plain({"trial": row, "verdict": found, "trades": trades})
+    judge = judge and row["status"] == OK and row.get(HISTORY_SHARE, 1) == 1
+    found = _judged(session, trial) if judge else None
+    payload = plain({"trial": row, "verdict": None if isinstance(found, str) else found, "trades": trades})
     emit(payload, as_json, lambda console: _render_trial(console, session, payload, found))
 
 
-def _render_trial(console: Console, session: Session, payload: dict[str, Any], found: dict[str, Any] | None) -> None:
+def _render_judged(console: Console, found: dict[str, Any] | str) -> None:
+    if isinstance(found, str):
+        console.print(found, soft_wrap=True)
+    else:
+        render_verdict(console, found)
+
+
+def _render_trial(
+    console: Console, session: Session, payload: dict[str, Any], found: dict[str, Any] | str | None
+) -> None:
     row, trades = payload["trial"], payload["trades"]
     names = ["trial_id", "symbol", "timeframe", *session.points.names, "status"]
     print_table(console, "", [{name: row[name] for name in names}])
@@ -312,10 +324,7 @@ def _render_trial(console: Console, session: Session, payload: dict[str, Any], f
     print_facts(console, {name.replace("_", " "): text_of(name, row[name]) for name in METRICS})
     if found:
         console.print()
-        render_verdict(console, found)
-    elif session.status != "done":
-        console.print()
-        console.print(NO_VERDICT_YET, soft_wrap=True)
+        _render_judged(console, found)
     if trades:
         console.print()
         last = ", the last 20" if len(trades) > 20 else ""

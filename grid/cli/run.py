@@ -88,6 +88,7 @@ def plan(
     """What a sweep will take: trials, units, bytes, time, money."""
     resolved, rehearsal = _rehearsed(file, read(file, set_, None, no_reuse))
     expected = _estimated(resolved, rehearsal)
+    expected = expected.after(tried_elsewhere(resolved, rehearsal.datasets, expected.reused))
     emit(asdict(expected), as_json, lambda console: render_plan(console, expected, resolved, rehearsal))
     _tell_random_all(resolved)
     if expected.too_short:
@@ -210,8 +211,7 @@ def _rehearsed(file: Path, sweep: Sweep) -> tuple[ResolvedSweep, Rehearsal]:
 
 
 def _estimated(resolved: ResolvedSweep, rehearsal: Rehearsal) -> Estimate:
-    reused, tried = gather(resolved, rehearsal.datasets).counts, tried_elsewhere(resolved, rehearsal.datasets)
-    return estimate(resolved, rehearsal, reused, tried)
+    return estimate(resolved, rehearsal, gather(resolved, rehearsal.datasets).counts)
 
 
 def _tell_random_all(resolved: ResolvedSweep) -> None:

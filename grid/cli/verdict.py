@@ -14,7 +14,7 @@ from grid.verdict.checks import TRIAL
 from grid.verdict.holdout import KEPT, look
 from grid.verdict.permutation import permute as permute_search
 from grid.verdict.tried import ledger
-from grid.verdict.words import MEANING, lines, number
+from grid.verdict.words import lines, meaning, number
 from storage.providers import provider_for
 from storage.sessions import SessionStore
 
@@ -120,7 +120,7 @@ def render_verdict(console: Console, found: dict[str, Any]) -> None:
     best = found["trial_id"] == found["best_trial_id"]
     told = [c["passed"] for c in found["checks"] if c["passed"] is not None and (best or c["of"] == TRIAL)]
     where = f"trial {found['trial_id']:,} ({found['symbol']} {found['timeframe']})"
-    print_wrapped(console, f"Verdict on {where}: {MEANING[found['headline']]}", style="bold")
+    print_wrapped(console, f"Verdict on {where}: {meaning(found)}", style="bold")
     facts = lines(found)
     width = max(map(len, facts))
     for name, text in facts.items():

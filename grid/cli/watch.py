@@ -16,6 +16,7 @@ from grid.cli.run import Quiet, exit_code
 from grid.cli.tables import counted
 from grid.hints import at_store, resume_command
 from grid.plan import Plan
+from grid.search import points_of
 from grid.session import Session
 
 OVER = ("done", "interrupted", "incomplete")
@@ -41,7 +42,7 @@ def watch(
     Exits as `grid run` would have: 0 done, 1 with failed trials, 3 stopped by a limit, 130 interrupted.
     """
     session = Session.open(session_id, store)
-    plan = Plan(session.datasets, session.points)
+    plan = Plan(session.datasets, points_of(session.sweep, len(session.datasets)))
     meter = Meter(plan, session.ledger.done.total(), not session.sweep.objective.descending, quiet or as_json)
     ended = session
     with meter.shown():

@@ -24,6 +24,7 @@ def checks(found: dict[str, Any]) -> list[dict[str, Any]]:
         reality, over, walks = {}, {}, {}
     asked = [
         ("deflated Sharpe ratio at least 95 %", _at_least(luck["deflated_sharpe"], 1 - LEVEL), True, TRIAL),
+        ("own p after Holm at 5 %", _at_most(reality.get("holm"), LEVEL), False, TRIAL),
         ("superior predictive ability at 5 %", _at_most(reality.get("spa"), LEVEL), not chosen, SESSION),
         (
             "permutations of the bars at 5 %",
@@ -33,7 +34,7 @@ def checks(found: dict[str, Any]) -> list[dict[str, Any]]:
         ),
         ("probability of overfitting below 50 %", _below(over.get("pbo"), 0.5), not chosen, SESSION),
         ("walk-forward above 0", _above((walks.get("rolling") or {}).get("sharpe"), 0.0), not chosen, SESSION),
-        ("history longer than luck needs", _above(luck["years"], luck["minimum_backtest_years"]), False, SESSION),
+        ("history longer than luck needs", _above(luck["years"], luck["minimum_backtest_years"]), False, TRIAL),
         ("survives twice the costs", _twice(cost), False, TRIAL),
         ("stands on a plateau", _plateau(surface), False, TRIAL),
     ]
@@ -41,7 +42,7 @@ def checks(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def headline(answers: list[dict[str, Any]], best: bool = True) -> str:
-    """skill, unproven or luck: all deciding checks pass, some do, or none of the tests for luck (the first three).
+    """skill, unproven or luck: all deciding checks pass, some do, or none of the tests for luck (the first four).
 
     best: whether it is about the session's best trial. The tests of the session are about that one: they speak against
     any other of its trials, but for none.
@@ -49,7 +50,7 @@ def headline(answers: list[dict[str, Any]], best: bool = True) -> str:
     deciding = [a["passed"] for a in answers if a["decides"]]
     if all(deciding):
         return "skill"
-    tests = [a for a in answers[:3] if best or a["of"] == TRIAL]
+    tests = [a for a in answers[:4] if best or a["of"] == TRIAL]
     return "unproven" if any(a["passed"] for a in tests) else "luck"
 
 

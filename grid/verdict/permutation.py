@@ -16,7 +16,7 @@ from grid.budget import cpus_here
 from grid.documents import plain
 from grid.errors import BadInput
 from grid.evaluate import Evaluator
-from grid.hints import resume_command
+from grid.hints import at_store, resume_command
 from grid.resolve import LoadedBars, ResolvedSweep
 from grid.results import goal_scores, signed_scores
 from grid.rounds import next_round, objectives
@@ -95,10 +95,10 @@ def permute(
     are done. Raises BadInput where the session is not done, nobody leads or a price is not above 0, and what
     `Session.loaded` raises.
     """
-    if session.status != "done":
+    if (status := session.status) != "done":
+        following = f"grid watch {session.id}{at_store(session)}" if status == "running" else resume_command(session)
         raise BadInput(
-            f"session {session.id} is {session.status}: its best so far is not the best of a whole search. "
-            f"Next: {resume_command(session)}"
+            f"session {session.id} is {status}: its best so far is not the best of a whole search. Next: {following}"
         )
     if not session.ledger.summary.best:
         raise BadInput(f"nobody leads in session {session.id}, so there is no best to test.")

@@ -35,7 +35,8 @@ def simulated(evidence: Evidence, trial: int, trials: int) -> dict[str, Any]:
     dataset = trial // len(session.points)
     own_days, held = evidence.held(dataset)
     own = returns[np.searchsorted(days, own_days), 0]
-    periods = bars_per_year("1D", session.metadata["datasets"][dataset]["calendar"])
+    calendar = session.metadata["datasets"][dataset]["calendar"]
+    periods = min(bars_per_year("1D", calendar), evidence.periods[dataset])  # a week has one return a week
     rate = session.sweep.execution.risk_free / days_a_year(days)
     return {
         "effective": None if rungs_of(session.points) else asdict(effective_trials(returns, trials)),

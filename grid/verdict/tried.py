@@ -19,6 +19,7 @@ from grid.errors import BadInput
 from grid.halving import blocks_seen
 from grid.resolve import ResolvedSweep, session_fingerprint
 from grid.results import HISTORY_SHARE, OK, REUSED_FROM, history_shares
+from grid.search import Asked
 from grid.session import Session
 from storage.errors import BadData, NotFound
 from storage.ohlcv import DatasetKey
@@ -153,15 +154,21 @@ def ledger(
     return [joined[key] for key in sorted(joined)]
 
 
-def tried_elsewhere(resolved: ResolvedSweep, datasets: Sequence[Mapping[str, Any]]) -> int:
-    """How many trials other sweeps of the results store tried with a sweep's strategy on its datasets.
+def tried_elsewhere(resolved: ResolvedSweep, datasets: Sequence[Mapping[str, Any]], reused: Mapping[str, int]) -> int:
+    """How many trials other sweeps of the results store tried with a sweep's strategy on its datasets, beside those
+    that it takes over from them.
 
-    datasets: as the rehearsal tells them.
+    datasets: as the rehearsal tells them. reused: how many it takes over, by the session that ran them; none is known
+    beforehand where a method asks for points.
     """
     sweep, keys = resolved.sweep, {(key.symbol, key.timeframe) for key in resolved.datasets}
-    same = session_fingerprint(resolved, [d["fingerprint"] for d in datasets])
-    found = ledger(SessionStore(provider_for(sweep.results.store)), sweep.strategy, without=same)
-    return sum(t.trials for t in found if (t.symbol, t.timeframe) in keys)
+    same, store = session_fingerprint(resolved, [d["fingerprint"] for d in datasets]), provider_for(sweep.results.store)
+    found = ledger(SessionStore(store), sweep.strategy, without=same)
+    elsewhere = sum(t.trials for t in found if (t.symbol, t.timeframe) in keys)
+    if isinstance(resolved.points, Asked):
+        return elsewhere
+    ran = {name: Session(SessionFolder(store, name)).metadata["fingerprint"] for name in reused}
+    return max(elsewhere - sum(count for name, count in reused.items() if ran[name] != same), 0)
 
 
 def _trials(found: list[Tried]) -> int:

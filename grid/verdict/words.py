@@ -11,14 +11,25 @@ MEANING = {
     "luck": "luck explains it: no test for luck is passed.",
     "unknown": "it cannot be had here, as trials cannot be run again (see data snooping for why).",
 }
+OF_ANOTHER = {
+    "unproven": "not proven: a test of its own is passed, and not every deciding check.",
+    "luck": "luck explains it: no test of its own is passed.",
+}
+"""Of a trial that is not the session's best, where that is another thing."""
 COSTS = ("fee", "slippage")
 MARKS = {True: "+", False: "-", None: "?"}
+
+
+def meaning(found: dict[str, Any]) -> str:
+    """The headline in words."""
+    told = found["headline"]
+    return MEANING[told] if found["trial_id"] == found["best_trial_id"] else OF_ANOTHER.get(told, MEANING[told])
 
 
 def lines(found: dict[str, Any]) -> dict[str, str]:
     """The verdict as facts by name; + speaks for skill, - against it, ? cannot be said."""
     marks = [MARKS[check["passed"]] for check in found["checks"]]
-    deflated, reality, shuffled, over, walk, history, cost, plateau = marks
+    deflated, alone, reality, shuffled, over, walk, history, cost, plateau = marks
     luck = found["luck"]
     told = {
         "Sharpe ratio": _ratio(luck, found["simulated"]),
@@ -26,6 +37,7 @@ def lines(found: dict[str, Any]) -> dict[str, str]:
         "counted": _counted(luck, found["simulated"]),
         "others": _of_another(found),
         "history": f"{history} {_history(luck)}",
+        "tested alone": _alone(alone, found["simulated"]),
         "data snooping": f"{reality} {_snooping(found['simulated'])}",
         "permutations": _permuted(shuffled, found["permutation"]),
         "overfitting": f"{over} {_overfitting(found['overfitting'])}",
@@ -115,6 +127,15 @@ def _history(luck: dict[str, Any]) -> str:
     if math.isfinite(record):
         needed += f". One trial alone would need {record:.1f} years to be above 0 with 95 %"
     return needed
+
+
+def _alone(mark: str, simulated: Any) -> str:
+    found = _part(simulated, "reality")
+    if not isinstance(found, dict):
+        return ""
+    return (
+        f"{mark} that it does not beat cash: p {number(found['holm'])} after Holm, all {found['of']:,} trials counting"
+    )
 
 
 def _snooping(simulated: Any) -> str:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from grid.budget import estimate
 from grid.engine import Engine, buy_and_hold
 from grid.errors import BadInput
 from grid.rehearse import rehearse
 from grid.resolve import resolve
+from grid.reuse import gather
 from grid.session import Session
 from grid.spec import Sweep
 from grid.sweep import Watch, run
-from grid.validation.sharpe import Record, deflated_sharpe
+from grid.validation.sharpe import Record, deflated_sharpe, minimum_backtest_years
 from grid.verdict.checks import headline
 from grid.verdict.costs import break_even
 from grid.verdict.evidence import Evidence, daily_returns
@@ -28,8 +31,10 @@ from grid.verdict.simulated import simulated
 from grid.verdict.surface import Surface
 from grid.verdict.tried import exact_sum, ledger, tried_by, tried_elsewhere
 from grid.verdict.verdict import luck, verdict
-from grid.verdict.words import lines
+from grid.verdict.words import lines, meaning, number
+from storage.ohlcv import DatasetKey, OhlcvStore
 from storage.providers import provider_for
+from storage.resample import resample
 from storage.sessions import SessionStore
 from strategies import Bars, Signals
 from strategies.sma_cross import SmaCross
@@ -277,7 +282,7 @@ def test_a_permutation_is_the_sweep_on_permuted_bars(session: Session) -> None:
     told = verdict(session)
     assert told is not None
     assert "of 3 searches on permuted bars" in lines(told)["permutations"]
-    assert told["checks"][2]["decides"]
+    assert told["checks"][3]["decides"]
 
 
 @pytest.mark.parametrize("search", [{}, {"method": "local", "trials": 18, "round": 4, "seed": 2}])
@@ -319,9 +324,9 @@ def test_nobody_to_judge() -> None:
 def test_words() -> None:
     yes, no = ({"passed": p, "decides": True, "of": "session"} for p in (True, False))
     beside = {"passed": False, "decides": False, "of": "session"}
-    assert headline([yes, yes, beside, yes, yes]) == "skill"
-    assert headline([no, yes, beside, yes, yes]) == "unproven"
-    assert headline([no, no, beside, yes, yes]) == "luck"
+    assert headline([yes, beside, yes, beside, yes, yes]) == "skill"
+    assert headline([no, beside, yes, beside, yes, yes]) == "unproven"
+    assert headline([no, beside, no, beside, yes, yes]) == "luck"
 
 
 @pytest.mark.parametrize(
@@ -329,8 +334,11 @@ def test_words() -> None:
 )
 def test_what_is_about_the_best_speaks_for_no_other_trial(own: bool, of_session: bool, told: str) -> None:
     trial = {"passed": own, "decides": True, "of": "trial"}
+    holm = {"passed": False, "decides": False, "of": "trial"}
     others = [{"passed": of_session, "decides": True, "of": "session"}] * 4
-    assert headline([trial, *others], best=False) == told
+    assert headline([trial, holm, *others], best=False) == told
+    if told == "luck":
+        assert headline([trial, {**holm, "passed": True}, *others], best=False) == "unproven"
 
 
 def test_a_trial_that_is_not_the_best_says_which_checks_are_not_about_it(session: Session) -> None:
@@ -341,8 +349,14 @@ def test_a_trial_that_is_not_the_best_says_which_checks_are_not_about_it(session
     assert other is not None
     assert f"about the session's best (trial {best})" in lines(other)["others"]
     assert "others" not in lines(own)
-    assert other["checks"][1]["passed"] == own["checks"][1]["passed"]
-    assert [check["of"] for check in own["checks"]].count("trial") == 3
+    assert other["checks"][2]["passed"] == own["checks"][2]["passed"]
+    assert [check["of"] for check in own["checks"]].count("trial") == 5
+    holm = other["simulated"]["reality"]["holm"]
+    assert other["checks"][1]["passed"] == (holm <= 0.05)
+    assert f"p {number(holm)} after Holm, all 48 trials counting" in lines(other)["tested alone"]
+    for each in (own, other):
+        luck = {**each, "headline": "luck"}
+        assert ("of its own" in meaning(luck)) == (each is other)
 
 
 def test_leaders_do_not_hang_on_what_is_kept() -> None:
@@ -354,7 +368,12 @@ def test_leaders_do_not_hang_on_what_is_kept() -> None:
     assert reality[0]["leaders"] == 20
 
 
-def test_years_are_annualised_by_the_calendar(session: Session) -> None:
+@pytest.mark.parametrize(("timeframe", "periods"), [("1D", 252), ("1W", 365 / 7)])
+def test_years_are_annualised_by_the_calendar(timeframe: str, periods: float, tmp_path: Path) -> None:
+    days = OhlcvStore(provider_for(str(REPOSITORY / "data"))).read(DatasetKey("AAPL", "1D"))
+    bars = days if timeframe == "1D" else resample(days, timeframe)
+    OhlcvStore(provider_for(str(tmp_path))).write(bars, "XNYS", "no")
+    session = session_of(data={"store": str(tmp_path), "symbols": ["AAPL"], "timeframes": [timeframe]})
     trial = session.ledger.summary.best[0][1]
     evidence = Evidence(session)
     days, returns = evidence.daily([trial])
@@ -365,7 +384,7 @@ def test_years_are_annualised_by_the_calendar(session: Session) -> None:
     told = verdict(session)
     assert told is not None
     shown = next(y for y in told["simulated"]["years"] if y["year"] == 2004)
-    assert shown["sharpe"] == pytest.approx(one.mean() / one.std(ddof=1) * math.sqrt(252))
+    assert shown["sharpe"] == pytest.approx(one.mean() / one.std(ddof=1) * math.sqrt(periods))
 
 
 def test_a_search_that_is_not_done_is_not_permuted() -> None:
@@ -385,10 +404,18 @@ def test_what_was_tried_elsewhere() -> None:
 
     def elsewhere(**changes: Any) -> int:
         resolved = resolve(Sweep(**sweep_of(store, **changes)))
-        return tried_elsewhere(resolved, rehearse(resolved).datasets)
+        datasets = rehearse(resolved).datasets
+        reused = gather(resolved, datasets).counts
+        told = estimate(resolved, rehearse(resolved), reused).after(tried_elsewhere(resolved, datasets, reused))
+        assert told.least_years == minimum_backtest_years(told.trials + told.tried)
+        return told.tried
 
-    assert elsewhere() == 0
+    assert elsewhere() == 0  # the very same search
     assert elsewhere(space={"fast": FAST, "slow": [31]}) == first.ledger.summary.ok == 48
+    assert elsewhere(space={"fast": FAST, "slow": [*SLOW[:2], 31]}) == 48 - 24  # of 36 trials 24 are reused
+    asked = {"method": "local", "trials": 18, "round": 4, "seed": 2}
+    assert elsewhere(search=asked) == 48
     alone = {**sweep_of(store)["data"], "symbols": ["IBM"]}
-    assert elsewhere(data=alone) == 24
+    assert elsewhere(data=alone) == 0  # all of its trials are reused
+    assert elsewhere(data=alone, space={"fast": FAST, "slow": [31]}) == 24
     assert elsewhere(data={**alone, "symbols": ["MSFT"]}) == 0
