@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from grid.begin import begin
+from grid.conditions import machine_kind
 from grid.engine import METRICS
 from grid.rehearse import rehearse
 from grid.resolve import resolve
@@ -57,7 +58,7 @@ def _made_session(folder: Path, side: int) -> str:
     for n, first in enumerate(range(0, total, ROWS_A_PART)):
         ids = np.arange(first, min(first + ROWS_A_PART, total))
         rows = _rows(schema, ids, resolved.points.columns(ids), random)
-        summary = summarise(rows, sweep.objective, 5).to_json()
+        summary = {**summarise(rows, sweep.objective, 5).to_json(), "machine": machine_kind()}
         part = session.write_part(encode(rows), len(ids), [(first, first + len(ids))], summary)
         session.commit(CommitRecord(n, "made", (part,)))
     return session.session_id

@@ -45,6 +45,8 @@ class Cluster:
     gcs: int = field(default_factory=free_port)
     dashboard: int = field(default_factory=free_port)
     processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
+    agents: list[int] = field(default_factory=list)
+    """Ports of the agents of its nodes, the head's first."""
 
     @property
     def url(self) -> str:
@@ -72,7 +74,8 @@ class Cluster:
 
     def _start(self, *options: str) -> None:
         with (self.folder / f"ray-{len(self.processes)}.log").open("wb") as log:
-            agent = f"--dashboard-agent-listen-port={free_port()}"  # three nodes share one machine
+            self.agents.append(free_port())  # three nodes share one machine
+            agent = f"--dashboard-agent-listen-port={self.agents[-1]}"
             command = [str(RAY), "start", "--block", "--node-ip-address=127.0.0.1", "--disable-usage-stats", agent]
             command += ["--object-store-memory=100000000", *options]
             self.processes.append(

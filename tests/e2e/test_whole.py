@@ -7,6 +7,7 @@ import contextlib
 import json
 import secrets
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -179,6 +180,41 @@ def test_prometheus_reads_what_rules_and_dashboard_ask_for(whole: Whole, tmp_pat
         assert {name: rule["lastError"] for name, rule in rules.items() if rule.get("lastError")} == {}
         firing = {alert["labels"]["alertname"] for rule in rules.values() for alert in rule["alerts"]}
         assert not firing & {"RayHeadDown", "GridDriverSilent", "GridManyTrialsFail"}
+
+
+@pytest.mark.parametrize("service", ["ray-head", "seaweedfs", "valkey", "prometheus"])
+def test_what_compose_asks_for_health_is_answered(whole: Whole, s3: Seaweed, tmp_path: Path, service: str):
+    """With its own words, but for addresses and the place of the password; and not where nobody is."""
+    (tmp_path / "password").write_text(whole.password)
+    with watching(whole, tmp_path) as prometheus:
+        places = {
+            "http://127.0.0.1:52365": f"http://127.0.0.1:{whole.agents[0]}",
+            "http://127.0.0.1:8333": s3.url,
+            "http://127.0.0.1:9090": prometheus,
+            "valkey-cli": f"{program('valkey-cli')} -p {whole.control.rpartition(':')[2]}",
+            "/run/secrets/valkey_password": str(tmp_path / "password"),
+        }
+        nobody = {place: at.replace(at.rpartition(":")[2], str(free_port())) for place, at in places.items()}
+        nobody |= {name: places[name] for name in ("valkey-cli", "/run/secrets/valkey_password")}
+        until = time.monotonic() + PATIENCE_S
+        while not healthy(service, places):
+            assert time.monotonic() < until, f"{service} never answers"
+            time.sleep(1)
+        (tmp_path / "password").write_text("another")
+        assert not healthy(service, nobody)
+
+
+def healthy(service: str, places: dict[str, str]) -> bool:
+    """Whether the health check of a service of the compose stack passes, other things standing at these places."""
+    compose = yaml.safe_load((DEPLOY / "compose" / "compose.yaml").read_text())
+    kind, *words = compose["services"][service]["healthcheck"]["test"]
+    for place, instead in places.items():
+        words = [word.replace("$$", "$").replace(place, instead) for word in words]
+    if kind == "CMD":
+        words[0] = sys.executable if words[0] == "python" else program(words[0])
+    return (
+        subprocess.run(["sh", "-c", *words] if kind == "CMD-SHELL" else words, check=False, timeout=60).returncode == 0
+    )
 
 
 def test_the_rows_are_those_of_one_process(

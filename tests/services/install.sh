@@ -2,7 +2,7 @@
 # What tests use besides Python, from the packages of Debian or Ubuntu: `make system-packages`. As root, or with sudo.
 set -eu
 missing=
-for program in prometheus systemd-analyze valkey-server; do
+for program in prometheus systemd-analyze valkey-server wget; do
   command -v "$program" >/dev/null || missing="$missing $program"
 done
 [ -n "$missing" ] || exit 0
@@ -12,7 +12,7 @@ as_root=
 install() { $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"; }
 
 $as_root apt-get update -qq
-install prometheus systemd
+install prometheus systemd wget
 if apt-cache show valkey-server >/dev/null 2>&1; then
   install valkey-server
 else  # Debian 12 has it in its backports, which are asked this once and not entered in the system's sources

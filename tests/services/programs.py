@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-SYSTEM = {"prometheus", "promtool", "systemd-analyze", "valkey-server"}
+SYSTEM = {"prometheus", "promtool", "systemd-analyze", "valkey-cli", "valkey-server", "wget"}
 """These come with `make system-packages`, all others with `make deploy-tools`; CI must have them."""
 
 
