@@ -93,7 +93,7 @@ class Samples:
 class MallInfo(ctypes.Structure):
     """What glibc's mallinfo2 tells of the heaps of all threads, bytes."""
 
-    _fields_ = [(f"field_{place}", ctypes.c_size_t) for place in range(8)]  # noqa: RUF012 - as ctypes has it
+    _fields_ = [(f"field_{place}", ctypes.c_size_t) for place in range(8)]
     _fields_ += [("fordblks", ctypes.c_size_t), ("keepcost", ctypes.c_size_t)]
 
 
