@@ -149,15 +149,18 @@ def carry_on(session: Session, resolved: ResolvedSweep, executor: str, watch: Wa
     executor = choose(executor, session, resolved, len(shelf))
     asked = watch.stopping
     watch = replace(watch, stopping=lambda: asked() or account.over() is not None)
-    with logs.kept(session.folder) as kept, Heartbeat(session.folder, observer.beat, [kept.store]).beating():
-        try:
-            return _work_off(session, work, executor, watch)
-        except BaseException as error:
-            log.info("session %s: the driver ends with %s: %s", session.id, type(error).__name__, error)
-            raise
+    with logs.kept(session.folder) as kept:
+        heartbeat = Heartbeat(session.folder, observer.beat, [kept.store])
+        with heartbeat.beating():
+            try:
+                return _work_off(work, executor, watch, heartbeat.goodbye)
+            except BaseException as error:
+                log.info("session %s: the driver ends with %s: %s", session.id, type(error).__name__, error)
+                raise
 
 
-def _work_off(session: Session, work: Work, executor: str, watch: Watch) -> Session:
+def _work_off(work: Work, executor: str, watch: Watch, goodbye: Callable[[], None]) -> Session:
+    session = work.session
     left = work.resolved.plan.total - session.ledger.done.total()
     began = time.monotonic()
     if left:
@@ -168,7 +171,7 @@ def _work_off(session: Session, work: Work, executor: str, watch: Watch) -> Sess
             use_token()
             from grid.cluster import run_on_ray
 
-            run_on_ray(work, watch)
+            run_on_ray(work, watch, goodbye)
     stopped_by = work.account.over() if watch.stopping() else None
     ended = finish(session, watch.stopping(), time.monotonic() - began, stopped_by)
     facts = ended.metadata

@@ -5,6 +5,8 @@ The driver sends units and sees counts; rows go from worker to aggregator by ref
 `grid/dispatch.py` decides, and a batch is kept until the aggregator has committed it, so that any of them may die.
 """
 
+from collections.abc import Callable
+
 from grid.cluster.connect import NAMESPACE, connected
 from grid.cluster.driver import Driver
 from grid.cluster.head import watched
@@ -16,8 +18,10 @@ from grid.sweep import Watch, Work
 __all__ = ["NAMESPACE", "connected", "run_on_ray"]
 
 
-def run_on_ray(work: Work, watch: Watch) -> None:
-    """Work off the plan on the cluster that the sweep names, or on a local Ray started for it."""
-    cluster, head_lost = work.resolved.sweep.cluster, watched(own_resume_command(work.session))
+def run_on_ray(work: Work, watch: Watch, goodbye: Callable[[], None]) -> None:
+    """Work off the plan on the cluster that the sweep names, or on a local Ray started for it. goodbye: of the driver,
+    for when the head is lost.
+    """
+    cluster, head_lost = work.resolved.sweep.cluster, watched(own_resume_command(work.session), goodbye)
     with connected(cluster), watch.telemetry.also(RaySink()), resumable(), head_lost:
         Driver(work, watch).run()

@@ -23,12 +23,17 @@ class Growth:
         self._waiting: list[PlacementGroup] = []
 
     def ask(self, cpus: int) -> None:
-        """Have so many more CPUs asked for, no longer and no more than `MOST`. Nothing where nobody adds nodes."""
-        waiting = [group for group in self._waiting if not group.wait(0)][: max(cpus, 0)]
+        """Have so many more CPUs asked for, no longer and no more than `MOST`. Nothing where nobody adds nodes.
+
+        In the place of one that came to its CPU another one is asked for the next time: an autoscaler that sees both
+        would start a node too many.
+        """
+        came = [group for group in self._waiting if group.wait(0)]
+        waiting = [group for group in self._waiting if group not in came][: max(cpus, 0)]
         for group in self._waiting:
             if group not in waiting:
                 remove_placement_group(group)
-        new = min(cpus, MOST) - len(waiting)
+        new = 0 if came else min(cpus, MOST) - len(waiting)
         self._waiting = waiting + [placement_group([{"CPU": 1}]) for _ in range(new)]
 
     def close(self) -> None:

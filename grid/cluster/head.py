@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import ray
@@ -24,13 +24,16 @@ RAYS_PATIENCE_S = 60.0
 
 
 @contextmanager
-def watched(next_command: str) -> Iterator[None]:
+def watched(next_command: str, goodbye: Callable[[], None]) -> Iterator[None]:
     """Within the block the log is told of a head that does not answer, with what to do then (`next_command`).
 
-    Where it stays away for as long as Ray waits, by default 60 s, the process ends with exit code 130.
+    Where it stays away for as long as Ray waits, by default 60 s, the process says `goodbye`, so that another one may
+    go on at once, and ends with exit code 130.
     """
     over, address = threading.Event(), ray.get_runtime_context().gcs_address
-    thread = threading.Thread(target=_watch, args=(address, next_command, over), name="head-watch", daemon=True)
+    thread = threading.Thread(
+        target=_watch, args=(address, next_command, goodbye, over), name="head-watch", daemon=True
+    )
     thread.start()
     try:
         yield
@@ -39,7 +42,7 @@ def watched(next_command: str) -> Iterator[None]:
         thread.join()
 
 
-def _watch(address: str, next_command: str, over: threading.Event) -> None:
+def _watch(address: str, next_command: str, goodbye: Callable[[], None], over: threading.Event) -> None:
     patience = float(os.environ.get(PATIENCE_VARIABLE, RAYS_PATIENCE_S)) - BEFORE_RAY_S
     heard, told = time.monotonic(), False
     while not over.wait(LOOK_S):
@@ -51,6 +54,7 @@ def _watch(address: str, next_command: str, over: threading.Event) -> None:
         elif silent > patience:
             log.error("interrupted: the head of the cluster at %s is gone; %s", address, _then(next_command))
             sys.stderr.flush()
+            goodbye()
             os._exit(130)
         elif not told:
             told = True

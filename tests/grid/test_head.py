@@ -19,7 +19,7 @@ def test_one_that_comes_back_is_told_of_and_nothing_ends(monkeypatch, caplog):
     over = threading.Event()
     with caplog.at_level(logging.WARNING), closing(_listening()) as server:
         address = "{}:{}".format(*server.getsockname())
-        watching = threading.Thread(target=head._watch, args=(address, "grid resume x", over))
+        watching = threading.Thread(target=head._watch, args=(address, "grid resume x", lambda: None, over))
         watching.start()
         try:
             time.sleep(0.1)
@@ -38,9 +38,9 @@ def test_one_that_comes_back_is_told_of_and_nothing_ends(monkeypatch, caplog):
 
 def test_one_that_stays_away_ends_the_process_as_one_that_is_resumed():
     code = (
-        "import threading, logging; logging.basicConfig(); from grid.cluster import head;"
+        "import sys, threading, logging; logging.basicConfig(); from grid.cluster import head;"
         "head.LOOK_S, head.BEFORE_RAY_S = 0.02, 9.9;"
-        "head._watch('127.0.0.1:1', 'grid resume x', threading.Event())"
+        "head._watch('127.0.0.1:1', 'grid resume x', lambda: sys.stderr.write('goodbye'), threading.Event())"
     )
     run = subprocess.run(
         [sys.executable, "-c", code],
@@ -53,6 +53,7 @@ def test_one_that_stays_away_ends_the_process_as_one_that_is_resumed():
     assert run.returncode == 130
     assert "interrupted: the head of the cluster at 127.0.0.1:1 is gone" in run.stderr
     assert run.stderr.count("grid resume x") == 2
+    assert run.stderr.endswith("goodbye")
 
 
 def _listening(port: int = 0) -> socket.socket:

@@ -125,6 +125,20 @@ def test_it_beats_in_the_background_and_says_goodbye(monkeypatch: pytest.MonkeyP
     assert len(beats) == count
 
 
+def test_whoever_is_about_to_end_says_goodbye_and_is_not_waited_for():
+    folder, chores = folder_of(), []
+    beating = Heartbeat(folder, lambda _: None, [lambda: chores.append(1)])
+    with beating.beating():
+        with pytest.raises(Refused):
+            refuse_second_driver(folder)
+        beating.goodbye()
+        refuse_second_driver(folder)
+        assert chores == [1]
+    beat = read_beat(folder)
+    assert beat is not None
+    assert not beat.died_at_work
+
+
 def test_it_beats_on_whatever_fails_beside_it(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     """Else a driver that lives would look dead, and a second one begin."""
     monkeypatch.setattr(heartbeat, "EVERY_S", 0.01)
