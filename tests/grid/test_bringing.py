@@ -164,11 +164,16 @@ def test_so_many_cpus_are_asked_for_and_no_longer_than_they_are_wanted(monkeypat
     for _ in range(2):
         asking.ask(3)
         assert (len(made), removed) == (3, [])
+    made[0].there = True
+    asking.ask(3)
+    assert (len(made), removed) == (3, [made[0]]), "an autoscaler must not see both"
+    asking.ask(3)
+    assert (len(made), removed) == (4, [made[0]])
     made[1].there = True
     asking.ask(2)
-    assert (len(made), removed) == (3, [made[1]]), "its CPU is there for a worker now"
+    assert (len(made), removed) == (4, [made[0], made[1]]), "its CPU is there for a worker now"
     asking.ask(1)
-    assert removed == [made[1], made[2]]
+    assert removed == [made[0], made[1], made[3]]
     asking.ask(10 * growth.MOST)
     assert len(made) - len(removed) == growth.MOST
     asking.close()

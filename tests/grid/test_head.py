@@ -40,7 +40,7 @@ def test_one_that_stays_away_ends_the_process_as_one_that_is_resumed():
     code = (
         "import sys, threading, logging; logging.basicConfig(); from grid.cluster import head;"
         "head.LOOK_S, head.BEFORE_RAY_S = 0.02, 9.9;"
-        "head._watch('127.0.0.1:1', 'grid resume x', lambda: sys.stderr.write('goodbye'), threading.Event())"
+        "head._watch('127.0.0.1:1', 'grid resume x', lambda: sys.stderr.write('goodbye\\n'), threading.Event())"
     )
     run = subprocess.run(
         [sys.executable, "-c", code],
@@ -53,7 +53,7 @@ def test_one_that_stays_away_ends_the_process_as_one_that_is_resumed():
     assert run.returncode == 130
     assert "interrupted: the head of the cluster at 127.0.0.1:1 is gone" in run.stderr
     assert run.stderr.count("grid resume x") == 2
-    assert run.stderr.endswith("goodbye")
+    assert run.stderr.endswith("goodbye\n")
 
 
 def _listening(port: int = 0) -> socket.socket:
