@@ -1,12 +1,11 @@
 """`python -m tests.chaos.soak MINUTES`: a long sweep on a local Ray, the memory of its processes sampled.
 
 Fails when driver, aggregator or workers grow after the warm-up by more than noise, and when driver or aggregator grow
-steadily, however little it is by then: they may have to run for a week. Of the driver that is without what glibc holds
-free: Ray has dozens of threads there, the heap of each has gaps that slowly become more, up to some 15 MB, and `trim`
+steadily, however little it is by then: they may have to run for a week. Of these that is without what their allocators
+hold free: Ray has dozens of threads, the heap of each has gaps that slowly become more, up to some 15 MB, and a trim
 gives them back. A leak is what is in use.
 """
 
-import ctypes
 import re
 import sys
 import tempfile
@@ -22,15 +21,16 @@ import psutil
 import ray
 
 from grid.aggregate import Progress
-from grid.cluster import NAMESPACE
+from grid.cluster import NAMESPACE, collect
 from grid.sweep import Watch, run
 from tests.benchmarks.made import store_bars
+from tests.chaos.measured import Measured, held_free
 
 BARS, UNIT = 35_040, 100
 """A trial takes about 1 ms, and a unit of so many trial numbers 0.1 s: in 20 minutes there are as many units as in a
 week with a minute each, and a commit holds so few rows that its own memory does not hide a leak.
 """
-EVERY_S = 2.0
+EVERY_S = 5.0
 WARM = 0.25
 """The part of the time that counts as warm-up: kernels are compiled, caches fill."""
 MOST_GROWTH = 0.05
@@ -64,12 +64,15 @@ class Samples:
         self.by_role["driver, resident"].append((now, resident))
         self.by_role["driver"].append((now, resident - held_free()))
         found: dict[str, list[float]] = defaultdict(list)
+        for name in ray.util.list_named_actors():
+            if " aggregator " in name:
+                found["aggregator"].append(ray.get(ray.get_actor(name).in_use_mb.remote()))
         for process in me.children(recursive=True):
             with suppress(psutil.Error, IndexError):
                 title = process.cmdline()[0]
                 memory = process.memory_full_info().uss / 1e6
-                if title.startswith("ray::AggregatorActor"):
-                    found["aggregator"].append(memory)
+                if title.startswith("ray::Measured"):
+                    found["aggregator, resident"].append(memory)
                 elif re.match(r"ray::(Worker|\S+ trials$)", title):
                     found["workers"].append(memory)
         for role, values in found.items():
@@ -88,21 +91,6 @@ class Samples:
             warm = [(at, mb) for at, mb in samples if at >= WARM * last]
             out[role] = median(early), median(late), slope(warm) if judged else None
         return out
-
-
-class MallInfo(ctypes.Structure):
-    """What glibc's mallinfo2 tells of the heaps of all threads, bytes."""
-
-    _fields_ = [(f"field_{place}", ctypes.c_size_t) for place in range(8)]
-    _fields_ += [("fordblks", ctypes.c_size_t), ("keepcost", ctypes.c_size_t)]
-
-
-def held_free() -> float:
-    """MB that glibc of this process holds and nobody uses."""
-    told = ctypes.CDLL("libc.so.6").mallinfo2
-    told.restype = MallInfo
-    free: int = told().fordblks
-    return free / 1e6
 
 
 def slope(samples: list[tuple[float, float]]) -> float:
@@ -133,6 +121,7 @@ def grew(early: float, late: float, an_hour: float | None) -> bool:
 
 def soak(minutes: float, folder: Path) -> Samples:
     """One sweep, stopped when the time is over."""
+    collect.AggregatorActor = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(Measured)  # type: ignore[misc]
     samples, until = Samples(), time.monotonic() + 60 * minutes
     ray.init(address="local", num_cpus=2, namespace=NAMESPACE, include_dashboard=False, log_to_driver=False)
     watch = Watch(progress=samples, stopping=lambda: time.monotonic() > until)
