@@ -24,7 +24,7 @@ from grid.aggregate import Progress
 from grid.cluster import NAMESPACE, collect
 from grid.sweep import Watch, run
 from tests.benchmarks.made import store_bars
-from tests.chaos.measured import Measured, held_free
+from tests.chaos.measured import Measured, in_use_mb
 
 BARS, UNIT = 35_040, 100
 """A trial takes about 1 ms, and a unit of so many trial numbers 0.1 s: in 20 minutes there are as many units as in a
@@ -62,7 +62,7 @@ class Samples:
         me = psutil.Process()
         resident = me.memory_info().rss / 1e6
         self.by_role["driver, resident"].append((now, resident))
-        self.by_role["driver"].append((now, resident - held_free()))
+        self.by_role["driver"].append((now, in_use_mb()))
         found: dict[str, list[float]] = defaultdict(list)
         for name in ray.util.list_named_actors():
             if " aggregator " in name:
