@@ -28,9 +28,9 @@ class Estimate:
     on everything; `tried` earlier and not reused, by other sweeps of this store with this strategy on these datasets
     (at most so many where a method asks for points, as it may ask for those); `bytes_read` from the store, once per
     node; CPU and wall seconds from the rehearsal (without start-up and asking); `cost` by
-    `cluster.price_per_cpu_hour`, None without a price. `years` of history that the
-    sweep sees, and the `least_years` below which so many trials without skill, those tried earlier among them, are
-    expected to show an annual Sharpe ratio of 1 (minimum backtest length).
+    `cluster.price_per_cpu_hour`, None without a price. `years` of history that the sweep sees, and the `least_years`
+    below which so many trials without skill, those tried earlier among them, are expected to show an annual Sharpe
+    ratio of 1 (minimum backtest length).
     """
 
     trials: int
