@@ -172,7 +172,10 @@ def test_prometheus_reads_what_rules_and_dashboard_ask_for(whole: Whole, tmp_pat
         until_there(url, {'ray_grid_attempts_total{cause="first"}', "ray_grid_commit_seconds_bucket"})
         answered = [expression for expression in expressions() if asked(url, expression)]
         assert len(answered) > 15, "too few of the dashboard's charts have a line"
-        assert value_of(url, 'count(ray_node_cpu_count{RayNodeType="worker"}) == 2') == 2
+        until = time.monotonic() + PATIENCE_S
+        while len(asked(url, 'ray_node_cpu_count{RayNodeType="worker"}')) != 2:
+            assert time.monotonic() < until, asked(url, "ray_node_cpu_count")
+            time.sleep(1)
         with urllib.request.urlopen(f"{url}/api/v1/rules", timeout=5) as answer:  # noqa: S310
             groups = json.loads(answer.read())["data"]["groups"]
         rules = {rule["name"]: rule for group in groups for rule in group["rules"]}

@@ -65,5 +65,7 @@ def value_of(url: str, expression: str) -> float:
             return float(rows[0]["value"][1])
         if time.monotonic() > until:
             with urllib.request.urlopen(f"{url}/api/v1/targets", timeout=5) as answer:  # noqa: S310
-                pytest.fail(f"{expression} is {rows}; the targets are {answer.read().decode()[:3000]}")
+                targets = json.loads(answer.read())["data"]["activeTargets"]
+            found = [f"{t['scrapeUrl']} {t['health']} {t['lastError']}" for t in targets]
+            pytest.fail(f"{expression} is {rows}; the targets are {found}")
         time.sleep(0.2)
