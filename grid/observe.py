@@ -8,6 +8,7 @@ from grid.aggregate import Progress, Receipt
 from grid.telemetry import Telemetry
 
 KERNEL = "grid_kernel_seconds_total"
+READ = "grid_read_bytes_total"
 
 
 class Observer:
@@ -43,7 +44,7 @@ class Observer:
     def read(self, sizes: Mapping[str, int]) -> None:
         """Bars were read: bytes of their files by tier."""
         for tier, size in sizes.items():
-            self._telemetry.record("grid_read_bytes_total", size, tier=tier)
+            self._telemetry.record(READ, size, tier=tier)
 
     def worked(self, seconds: float) -> None:
         """A unit is done and took a worker so many CPU seconds."""

@@ -207,7 +207,7 @@ def _timed(
     Until the budget is used or none is left. The canaries compiled the kernels before. Consecutive trials share
     indicators as they will in the sweep.
     """
-    cold = replace(loaded, bars=loaded.bars.slice(0, len(loaded.bars)))
+    cold = loaded.cold()
     done, began = 0, time.perf_counter()
     while done < len(sample) and (done == 0 or time.perf_counter() - began < budget_s):
         evaluator.rows_of(number, sample[done : done + CHUNK], cold)

@@ -170,6 +170,10 @@ class LoadedBars:
     fingerprint: str
     read: Mapping[str, int] = field(default_factory=dict)
 
+    def cold(self) -> "LoadedBars":
+        """The same without indicators."""
+        return replace(self, bars=self.bars.slice(0, len(self.bars)))
+
     def upto(self, rung: Rung | None) -> "LoadedBars":
         """The part that the trials of a rung see, which ends where a block does; all without a rung."""
         if rung is None or rung.blocks == rung.of:

@@ -1,8 +1,9 @@
 """A sweep from request to committed results. Read this first; the Ray executor differs only in where units run."""
 
+import itertools
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,10 @@ log = logging.getLogger(__name__)
 EXECUTORS = ("auto", "serial", "ray")
 RAY_START_S = 8.0
 """What starting a local Ray costs; less work than that is done in this process."""
+BYTES_A_BAR, LEAST_BYTES = 48, 1 << 20
+"""Memory of bars: a timestamp and five numbers each, and what counts for a dataset at least."""
+KEPT_BYTES = 512 * 1024 * 1024
+"""Bars that the serial executor keeps for the rounds to come."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,19 @@ class Work:
     def fingerprint(self, dataset: int) -> str:
         """Of the bars that the session was begun with."""
         return str(self.session.metadata["datasets"][dataset]["fingerprint"])
+
+    def let_go(self, held: Iterable[int], room: int) -> list[int]:
+        """Of datasets whose bars are in memory, in the order in which they were read, those that are to go.
+
+        All of them, unless the sweep comes back to them round after round: then the last ones of what takes more than
+        `room` bytes, since the first ones are asked for first.
+        """
+        if not (isinstance(self.resolved.points, Asked) and len(self.resolved.points.spans) > 1):
+            return list(held)
+        facts = self.session.metadata["datasets"]
+        sizes = {dataset: max(BYTES_A_BAR * facts[dataset]["bars"], LEAST_BYTES) for dataset in held}
+        staying = itertools.accumulate(sizes.values())
+        return [dataset for dataset, total in zip(sizes, staying, strict=True) if total > room]
 
     def known(self, unit: WorkUnit) -> Known | None:
         """The trials of a unit that need not be run."""
@@ -182,24 +200,34 @@ def _work_off(work: Work, executor: str, watch: Watch, goodbye: Callable[[], Non
 def run_serial(work: Work, watch: Watch) -> None:
     """The algorithm: unit by unit, evaluate and fold. Stops between units when asked; what was folded is committed."""
     aggregator, evaluator, tell = work.aggregator(), Evaluator(work.resolved), work.observer
-    loaded: tuple[int, LoadedBars] | None = None
+    kept: dict[int, LoadedBars] = {}
+    at: tuple[int, LoadedBars] | None = None
     work.account.hold(1)
     try:
         for number, unit in enumerate(_units(work, aggregator, watch), 1):
             if watch.stopping():
                 break
-            if loaded is None or loaded[0] != unit.dataset:
-                loaded = unit.dataset, work.resolved.load_same(unit.dataset, work.fingerprint(unit.dataset))
-                tell.read(loaded[1].read)
+            if at is None or at[0] != unit.dataset:
+                at = unit.dataset, _bars_of(unit.dataset, kept, work)
             tell.attempts({"first": number})
             began, cpu_began = time.perf_counter(), time.thread_time()
-            batch = evaluator.evaluate(unit, loaded[1], work.known(unit))
+            batch = evaluator.evaluate(unit, at[1], work.known(unit))
             work.pace.learn(unit.dataset, batch.ran, time.perf_counter() - began)
             tell.worked(time.thread_time() - cpu_began)
             _took_in(aggregator.fold(batch), work, watch)
     finally:
         _took_in(aggregator.flush(), work, watch)
         work.account.hold(0)
+
+
+def _bars_of(dataset: int, kept: dict[int, LoadedBars], work: Work) -> LoadedBars:
+    """The bars of a dataset, read unless they are kept; the indicators of those before go."""
+    if dataset not in kept:
+        for old in work.let_go(kept, KEPT_BYTES):
+            del kept[old]
+        kept[dataset] = work.resolved.load_same(dataset, work.fingerprint(dataset))
+        work.observer.read(kept[dataset].read)
+    return kept[dataset].cold()
 
 
 def _units(work: Work, aggregator: Aggregator, watch: Watch) -> Iterator[WorkUnit]:

@@ -33,10 +33,13 @@ class BarsOnCluster:
         self._loading: dict[int, Any] = {}  # in the order in which they are read
         self._turn: tuple[Any, float] = (None, 0.0)
         self._losses: Counter[int] = Counter()
+        self._room = 0
 
     def of(self, dataset: int, needed: set[int]) -> Any:
-        """The bars of a dataset; those of datasets that are not `needed` are let go."""
-        for old in [d for d in self._bars if d not in needed | {dataset}]:
+        """The bars of a dataset. Of those that are not `needed` only what the next round asks for is kept."""
+        if dataset not in self._bars:
+            self._room = _room()
+        for old in self._work.let_go([d for d in self._bars if d not in needed | {dataset}], self._room):
             self._drop(old)
         if dataset not in self._bars:
             load = self._loader.load.options(name=bars_name(self._work.folder.session_id))
@@ -95,6 +98,12 @@ class BarsOnCluster:
     def _drop(self, dataset: int) -> None:
         for known in (self._bars, self._readers, self._loading):
             known.pop(dataset, None)
+
+
+def _room() -> int:
+    """Bytes of the object store for bars that no unit needs now: a quarter of the smallest node's."""
+    stores = [node["Resources"].get("object_store_memory", 0) for node in ray.nodes() if node["Alive"]]
+    return int(min(stores, default=0)) // 4
 
 
 class Deliveries:

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,12 +15,15 @@ from grid.aggregate import Aggregator
 from grid.cluster import NAMESPACE, driver
 from grid.errors import Refused
 from grid.evaluate import Evaluator
+from grid.observe import READ
 from grid.searchspec import ADAPTIVE, HALVING
 from grid.session import Session
 from grid.sweep import Watch, resume, run
+from grid.telemetry import Telemetry
+from storage.ohlcv import DatasetKey, OhlcvStore
 from storage.providers import provider_for
 from storage.sessions import SessionFolder
-from tests.e2e.sweeps import small
+from tests.e2e.sweeps import DATA, small
 from tests.rows import digest
 
 EXECUTORS = [
@@ -75,6 +79,33 @@ def test_the_rows_do_not_depend_on_the_order_of_arrival(
     aggregator.flush()
     folder.write_document("metadata.json", whole.metadata)
     assert digest(Session(folder).trials()) == digest(whole.trials())
+
+
+@pytest.mark.parametrize(("executor", "workers"), EXECUTORS)
+def test_bars_are_read_once_for_all_rounds_where_there_is_room_for_them(
+    tmp_path: Path, executor: str, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[float] = []
+    sink = SimpleNamespace(record=lambda metric, size, _: sizes.append(size) if metric.name == READ else None)
+
+    def read(results: Path) -> tuple[int, str]:
+        """Bytes of bars that were read for a search, and the digest of its rows."""
+        sizes.clear()
+        telemetry = Telemetry()
+        with telemetry.also(sink):
+            sweep = searching(results, "local", cluster={"cpus": workers})
+            session = run(sweep, executor, Watch(telemetry=telemetry), unit_size=3)
+        return int(sum(sizes)), digest(session.trials())
+
+    store = OhlcvStore(provider_for(str(DATA)))
+    once = sum(store.bytes_of(DatasetKey(symbol, "1D"), None, None) for symbol in ("AAPL", "IBM"))
+    kept, rows = read(tmp_path / "kept")
+    assert kept == once
+    monkeypatch.setattr("grid.sweep.KEPT_BYTES", 0)
+    monkeypatch.setattr("grid.cluster.bars._room", lambda: 0)
+    again, same = read(tmp_path / "again")
+    assert again == 3 * once if executor == "serial" else again > once
+    assert same == rows
 
 
 ASKED = ("sobol", "lhs", *ADAPTIVE, HALVING)

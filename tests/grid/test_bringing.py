@@ -50,6 +50,9 @@ class Made:
     def get(self, reference: Any, **_: object) -> Any:
         return reference
 
+    def nodes(self) -> list[Any]:
+        return []
+
     def kill(self, _: object) -> None:
         self.killed += 1
 
@@ -69,7 +72,10 @@ def brought(made: Made, monkeypatch: pytest.MonkeyPatch) -> bars.BarsOnCluster:
     monkeypatch.setattr(bars, "optioned", lambda *_, **__: Remote(lambda: SimpleNamespace(load=Remote(object))))
     plan = SimpleNamespace(dataset_trials=lambda d: (d, d + 1), end=100)
     work: Any = SimpleNamespace(
-        resolved=SimpleNamespace(plan=plan), folder=SimpleNamespace(session_id="s"), fingerprint=str
+        resolved=SimpleNamespace(plan=plan),
+        folder=SimpleNamespace(session_id="s"),
+        fingerprint=str,
+        let_go=lambda held, _room: list(held),
     )
     return bars.BarsOnCluster(work, {}, list(range(100)))
 
