@@ -102,7 +102,8 @@ class BarsOnCluster:
 
 def _room() -> int:
     """Bytes of the object store for bars that no unit needs now: a quarter of the smallest node's."""
-    stores = [node["Resources"].get("object_store_memory", 0) for node in ray.nodes() if node["Alive"]]
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    stores = [node["Resources"].get("object_store_memory", 0) for node in nodes]
     return int(min(stores, default=0)) // 4
 
 

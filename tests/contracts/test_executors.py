@@ -20,10 +20,9 @@ from grid.searchspec import ADAPTIVE, HALVING
 from grid.session import Session
 from grid.sweep import Watch, resume, run
 from grid.telemetry import Telemetry
-from storage.ohlcv import DatasetKey, OhlcvStore
 from storage.providers import provider_for
 from storage.sessions import SessionFolder
-from tests.e2e.sweeps import DATA, small
+from tests.e2e.sweeps import small
 from tests.rows import digest
 
 EXECUTORS = [
@@ -88,17 +87,16 @@ def test_bars_are_read_once_for_all_rounds_where_there_is_room_for_them(
     sizes: list[float] = []
     sink = SimpleNamespace(record=lambda metric, size, _: sizes.append(size) if metric.name == READ else None)
 
-    def read(results: Path) -> tuple[int, str]:
+    def read(results: Path, method: str = "local") -> tuple[int, str]:
         """Bytes of bars that were read for a search, and the digest of its rows."""
         sizes.clear()
         telemetry = Telemetry()
         with telemetry.also(sink):
-            sweep = searching(results, "local", cluster={"cpus": workers})
+            sweep = searching(results, method, cluster={"cpus": workers})
             session = run(sweep, executor, Watch(telemetry=telemetry), unit_size=3)
         return int(sum(sizes)), digest(session.trials())
 
-    store = OhlcvStore(provider_for(str(DATA)))
-    once = sum(store.bytes_of(DatasetKey(symbol, "1D"), None, None) for symbol in ("AAPL", "IBM"))
+    once, _ = read(tmp_path / "once", "sobol")
     kept, rows = read(tmp_path / "kept")
     assert kept == once
     monkeypatch.setattr("grid.sweep.KEPT_BYTES", 0)
