@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ RAY_START_S = 8.0
 BYTES_A_BAR, LEAST_BYTES = 48, 1 << 20
 """Memory of bars: a timestamp and five numbers each, and what counts for a dataset at least."""
 KEPT_BYTES = 512 * 1024 * 1024
-"""Bars that the serial executor keeps for the rounds to come."""
+"""Bars that the serial executor keeps for the rounds to come, beside those it works on."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,17 @@ class Work:
         All of them, unless the sweep comes back to them round after round: then the last ones of what takes more than
         `room` bytes, since the first ones are asked for first.
         """
-        if not (isinstance(self.resolved.points, Asked) and len(self.resolved.points.spans) > 1):
+        if not self._comes_back:
             return list(held)
         facts = self.session.metadata["datasets"]
         sizes = {dataset: max(BYTES_A_BAR * facts[dataset]["bars"], LEAST_BYTES) for dataset in held}
         staying = itertools.accumulate(sizes.values())
         return [dataset for dataset, total in zip(sizes, staying, strict=True) if total > room]
+
+    @cached_property
+    def _comes_back(self) -> bool:
+        points = self.resolved.points
+        return isinstance(points, Asked) and len(points.spans) > 1
 
     def known(self, unit: WorkUnit) -> Known | None:
         """The trials of a unit that need not be run."""

@@ -22,7 +22,7 @@ may take to a worker's node.
 
 
 class BarsOnCluster:
-    """References to the bars that units need; the driver holds them, and nobody else."""
+    """References to the bars that units need, or may need again; the driver holds them, and nobody else."""
 
     def __init__(self, work: Work, spec: dict[str, Any], keys: list[Any]) -> None:
         self._work, self._spec, self._keys = work, spec, keys
@@ -36,10 +36,11 @@ class BarsOnCluster:
         self._room = 0
 
     def of(self, dataset: int, needed: set[int]) -> Any:
-        """The bars of a dataset. Of those that are not `needed` only what the next round asks for is kept."""
+        """The bars of a dataset; of those that are not `needed`, `Work.let_go` says which are let go."""
         if dataset not in self._bars:
             self._room = _room()
-        for old in self._work.let_go([d for d in self._bars if d not in needed | {dataset}], self._room):
+        wanted = needed | {dataset}
+        for old in self._work.let_go([d for d in self._bars if d not in wanted], self._room):
             self._drop(old)
         if dataset not in self._bars:
             load = self._loader.load.options(name=bars_name(self._work.folder.session_id))

@@ -61,7 +61,8 @@ class Moment(NamedTuple):
 
 
 def moment() -> Moment:
-    return Moment(time.monotonic(), psutil.cpu_times().idle)
+    spent = psutil.cpu_times()
+    return Moment(time.monotonic(), spent.idle + spent.iowait)
 
 
 @dataclass(eq=False)
@@ -98,7 +99,7 @@ class Clock(logging.Handler):
         (began, idle), rounds = self.asked[1][0], len(self.asked) - 1
         asking, wall = sum(each for _, each in self.asked[1:]), self.last.at - began
         evaluating = wall - asking
-        busy = 1.0 - (self.last.idle_s - idle) / wall / CORES
+        busy = 1.0 - (self.last.idle_s - idle) / wall / psutil.cpu_count()
         units = sum(seconds for when, seconds in self.units if when >= began) / wall / CORES
         ratio = evaluating / asking
         return f"{asking / rounds:.2f} | {evaluating / rounds:.1f} | {ratio:,.0f} | {busy:.1%} | {units:.1%}"

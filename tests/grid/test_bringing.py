@@ -14,9 +14,14 @@ from grid.dispatch import Dispatcher
 from grid.errors import BadInput
 from grid.pace import Pace
 from grid.plan import WorkUnit
-from grid.sweep import Watch
+from grid.search import Asked, RandomSearch
+from grid.searchspec import SearchSpec
+from grid.space import SearchSpace
+from grid.sweep import LEAST_BYTES, Watch, Work
 from storage.errors import StorageError
 from tests.grid.test_cluster import died
+
+FOLDER = SimpleNamespace(session_id="s")
 
 
 class Remote:
@@ -73,11 +78,29 @@ def brought(made: Made, monkeypatch: pytest.MonkeyPatch) -> bars.BarsOnCluster:
     plan = SimpleNamespace(dataset_trials=lambda d: (d, d + 1), end=100)
     work: Any = SimpleNamespace(
         resolved=SimpleNamespace(plan=plan),
-        folder=SimpleNamespace(session_id="s"),
+        folder=FOLDER,
         fingerprint=str,
         let_go=lambda held, _room: list(held),
     )
     return bars.BarsOnCluster(work, {}, list(range(100)))
+
+
+def test_the_first_datasets_stay_for_the_next_round_where_there_is_no_room_for_all(
+    brought: bars.BarsOnCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bars, "_room", lambda: 5 * LEAST_BYTES)
+    points = Asked(RandomSearch(SearchSpace({"a": range(9)}), 9), SearchSpec(method="local", trials=9, round=3))
+    session: Any = SimpleNamespace(metadata={"datasets": [{"bars": 1, "fingerprint": ""}] * 10}, folder=FOLDER)
+    resolved: Any = SimpleNamespace(points=points)
+    nothing: Any = None
+    brought._work = Work(resolved, session, nothing, nothing, nothing)
+    read = []
+    for _round in range(3):
+        before = brought._loader.load.calls
+        for dataset in range(10):
+            brought.of(dataset, {dataset})
+        read.append(brought._loader.load.calls - before)
+    assert read == [10, 5, 5]
 
 
 def test_a_loader_that_goes_on_is_left_alone_however_many_wait(brought: bars.BarsOnCluster, made: Made) -> None:
