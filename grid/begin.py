@@ -96,9 +96,15 @@ def new_session_id(name: str) -> str:
     return f"{now:%Y%m%d-%H%M%S}{now.microsecond // 1000:03d}-{slug}-{secrets.token_hex(2)}"
 
 
-def check_unchanged(session: Session) -> None:
-    """Raises Refused when the rest of a session's trials would not be comparable with those it has."""
+def check_resumable(session: Session, force: bool) -> None:
+    """Raises Refused when the rest of a session's trials would not be comparable with those it has, or, unless `force`,
+    when it has a driver that lives: one that began while the first trials were tried here, too.
+    """
+    if not force:
+        refuse_second_driver(session.folder)
     check_same(session, session.resolved, rehearse(session.resolved))
+    if not force:
+        refuse_second_driver(session.folder)
 
 
 def check_same(session: Session, resolved: ResolvedSweep, rehearsal: Rehearsal) -> None:

@@ -13,12 +13,12 @@ from grid import logs
 from grid.account import Account, Limits
 from grid.aggregate import Aggregator, Progress, Receipt
 from grid.auth import use_token
-from grid.begin import begin_or_reopen, check_unchanged
+from grid.begin import begin_or_reopen, check_resumable
 from grid.budget import cpus_here
 from grid.documents import finish
 from grid.errors import BadInput, nearest
 from grid.evaluate import Evaluator
-from grid.heartbeat import Heartbeat, read_beat, refuse_second_driver
+from grid.heartbeat import Heartbeat, read_beat
 from grid.observe import Observer
 from grid.pace import Pace
 from grid.plan import WorkUnit
@@ -144,9 +144,7 @@ def resume(
     signs of life, unless `force`.
     """
     check_executor(executor)
-    if not force:
-        refuse_second_driver(session.folder)
-    check_unchanged(session)
+    check_resumable(session, force)
     return carry_on(session, session.resolved, executor, watch or Watch(), unit_size)
 
 

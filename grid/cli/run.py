@@ -13,7 +13,7 @@ from rich.console import Console
 from grid import sweep as sweeps
 from grid.account import Limits
 from grid.addresses import explained
-from grid.begin import begin_or_reopen, check_unchanged
+from grid.begin import begin_or_reopen, check_resumable
 from grid.budget import Estimate, estimate
 from grid.cli.options import LogJson, Store, TokenFile, Trust
 from grid.cli.output import emit, tell
@@ -163,7 +163,7 @@ def resume(
     resolved = session.resolved  # refused where it needs --trust
     if address is not None:
         resolved = _moved(session, address)
-    check_unchanged(session)
+    check_resumable(session, force)
     if session.status == "done":
         tell(f"session {session.id} is done: nothing is missing")
     manner = Manner(executor, quiet, as_json, metrics_port, Limits(max_runtime, max_cost))

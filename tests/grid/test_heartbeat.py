@@ -13,6 +13,8 @@ import pytest
 from grid import heartbeat
 from grid.errors import Refused
 from grid.heartbeat import STALE_S, Beat, Heartbeat, read_beat, refuse_second_driver, status_of
+from grid.rehearse import Rehearsal, rehearse
+from grid.resolve import ResolvedSweep
 from grid.session import Session
 from grid.sweep import Watch, resume, run
 from storage import clock
@@ -76,6 +78,21 @@ def test_a_second_driver_is_refused_with_the_name_of_the_first():
     refuse_second_driver(folder)
     elsewhere(folder, 1, ended=True)
     refuse_second_driver(folder)
+
+
+def test_a_driver_that_began_while_the_first_trials_were_tried_is_not_joined(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    session = run(small(tmp_path), "serial", Watch(stopping=lambda: True))
+
+    def tried_meanwhile(resolved: ResolvedSweep) -> Rehearsal:
+        Heartbeat(session.folder, lambda _: None).beat()
+        return rehearse(resolved)
+
+    monkeypatch.setattr("grid.begin.rehearse", tried_meanwhile)
+    with pytest.raises(Refused, match="is being run by process"):
+        resume(Session(session.folder), "serial")
+    assert resume(Session(session.folder), "serial", force=True).status == "done"
 
 
 @pytest.mark.parametrize("skew_s", [-3600.0, 3600.0])
