@@ -93,8 +93,8 @@ class Clock(logging.Handler):
     def row(self) -> str:
         """Of all rounds but the first, in which the workers start: from the last commit before them to the last one.
 
-        Cells: seconds of asking and of evaluating a round, their ratio, how busy the machine's cores were, and the
-        part of their time that was CPU time in units.
+        Cells: seconds of asking and of evaluating a round, their ratio, the part of the cores' time that was
+        CPU time in units, and the part that was not idle, whoever had it.
         """
         (began, idle), rounds = self.asked[1][0], len(self.asked) - 1
         asking, wall = sum(each for _, each in self.asked[1:]), self.last.at - began
@@ -102,7 +102,7 @@ class Clock(logging.Handler):
         busy = 1.0 - (self.last.idle_s - idle) / wall / psutil.cpu_count()
         units = sum(seconds for when, seconds in self.units if when >= began) / wall / CORES
         ratio = evaluating / asking
-        return f"{asking / rounds:.2f} | {evaluating / rounds:.1f} | {ratio:,.0f} | {busy:.1%} | {units:.1%}"
+        return f"{asking / rounds:.2f} | {evaluating / rounds:.1f} | {ratio:,.0f} | {units:.1%} | {busy:.1%}"
 
 
 def searched(folder: Path, method: str) -> str:
@@ -133,7 +133,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for symbol in SYMBOLS:
             store_bars(Path(name) / "data", "1m", BARS, symbol)
-        print("| method | asking, s a round | evaluating | ratio | cores busy | in units |\n|---|---|---|---|---|---|")
+        print("| method | asking, s a round | evaluating | ratio | in units | not idle |\n|---|---|---|---|---|---|")
         for method in ADAPTIVE:
             print(f"| `{method}` | {searched(Path(name), method)} |", flush=True)
 

@@ -30,6 +30,7 @@ from tests.e2e.cluster import PATIENCE_S, Cluster, free_port
 from tests.e2e.sweeps import small
 from tests.e2e.test_cluster import HELPER, MODULE
 from tests.rows import digest
+from tests.services import prometheus
 from tests.services.programs import program
 from tests.services.prometheus import asked, value_of
 from tests.services.seaweed import Seaweed
@@ -172,7 +173,7 @@ def test_prometheus_reads_what_rules_and_dashboard_ask_for(whole: Whole, tmp_pat
         until_there(url, {'ray_grid_attempts_total{cause="first"}', "ray_grid_commit_seconds_bucket"})
         answered = [expression for expression in expressions() if asked(url, expression)]
         assert len(answered) > 15, "too few of the dashboard's charts have a line"
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + prometheus.PATIENCE_S
         while len(asked(url, 'ray_node_cpu_count{RayNodeType="worker"}')) != 2:
             assert time.monotonic() < until, asked(url, "ray_node_cpu_count")
             time.sleep(1)
