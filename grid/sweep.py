@@ -18,6 +18,7 @@ from grid.budget import cpus_here
 from grid.documents import finish
 from grid.errors import BadInput, nearest
 from grid.evaluate import Evaluator
+from grid.heap import keep_freed
 from grid.heartbeat import Heartbeat, read_beat
 from grid.observe import Observer
 from grid.pace import Pace
@@ -150,6 +151,7 @@ def resume(
 
 def carry_on(session: Session, resolved: ResolvedSweep, executor: str, watch: Watch, unit_size: int | None) -> Session:
     """Work off what the commit log does not name yet, then write the documents; alive to readers until the end."""
+    keep_freed()
     _ = session.same  # now, and not where the documents are written: files may be edited until then
     if isinstance(session.points, Asked):
         resolved = replace(resolved, points=session.points)  # which know what was committed before

@@ -15,6 +15,7 @@ from grid.aggregate import Aggregator, Tally
 from grid.cluster.connect import running_versions
 from grid.cluster.losses import BARS_LOST
 from grid.evaluate import Evaluator
+from grid.heap import keep_freed
 from grid.logs import speak
 from grid.plan import WorkUnit
 from grid.resolve import LoadedBars, reopen
@@ -50,6 +51,7 @@ class Worker:
     ) -> None:
         """manner: of log lines, see `grid.logs.speak`."""
         pa.set_cpu_count(1)
+        keep_freed()
         speak(session_id, manner)
         self._session_id, self._datasets = session_id, datasets
         self._evaluator = Evaluator(reopen(Sweep.model_validate(sweep), datasets))

@@ -128,6 +128,8 @@ def connected(cluster: ClusterSpec) -> Iterator[None]:
     try:
         with _own_sigterm():
             ray.init(**options)
+        if cluster.address is None:
+            _end_helpers()
     except Exception as error:  # where a node does not come up in time Ray raises no narrower kind
         if cluster.address is None:
             raise Unavailable(_no_ray(error)) from error
@@ -137,6 +139,15 @@ def connected(cluster: ClusterSpec) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()
+
+
+def _end_helpers() -> None:
+    """End those processes of a Ray of our own that nobody asks for anything, but that never rest: what follows its logs
+    for a driver that prints them, what would start nodes, and what the Dashboard is made of.
+    """
+    node: Any = ray_worker._global_node
+    for end in (node.kill_log_monitor, node.kill_monitor, node.kill_dashboard):
+        end(check_alive=False)
 
 
 @contextmanager

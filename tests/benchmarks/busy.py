@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from grid.aggregate import Progress
+from grid.cluster.connect import connected
 from grid.observe import KERNEL
 from grid.searchspec import ADAPTIVE
+from grid.spec import ClusterSpec
 from grid.sweep import Watch, run
 from grid.telemetry import Metric, Telemetry
 from strategies import Bars, Signals, Strategy
 
 from .made import store_bars
-from .scale import CORES, start_ray
+from .scale import CORES
 
 BARS, SYMBOLS = 5_256_000, ("M1", "M2")
 POINTS, ROUND = 120, 40
@@ -129,8 +131,7 @@ def searched(folder: Path, method: str) -> str:
 
 def main() -> None:
     """One row a method."""
-    start_ray()
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, connected(ClusterSpec(cpus=CORES)):
         for symbol in SYMBOLS:
             store_bars(Path(name) / "data", "1m", BARS, symbol)
         print("| method | asking, s a round | evaluating | ratio | in units | not idle |\n|---|---|---|---|---|---|")

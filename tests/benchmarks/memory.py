@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from grid.engine import METRICS, Engine, Execution
+from grid.heap import keep_freed
 from strategies import Bars, Strategy
 from strategies.donchian_breakout import DonchianBreakout
 from strategies.sma_cross import SmaCross
@@ -50,6 +51,7 @@ def main() -> None:
         bars = mapped_bars(Path(name), count)
         row, blocks, seen = np.empty(len(METRICS)), np.empty((3, 16)), [0.0]
         engine = Engine(bars, Execution(), np.linspace(0, count, 17).astype(np.int64))
+        keep_freed()
         before = private_mb()
         over = threading.Event()
         watcher = threading.Thread(target=watch, args=(over, seen))

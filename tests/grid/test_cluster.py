@@ -5,7 +5,9 @@ import signal
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
+import ray
 from ray.core.generated import common_pb2
 from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, OutOfMemoryError, RpcError
 
@@ -84,6 +86,15 @@ def test_a_worker_of_another_version_gets_no_work(tmp_path: Path, monkeypatch: p
     session = Session.open("latest", str(tmp_path))
     assert session.ledger.next_n == 0
     assert session.status == "interrupted"
+
+
+@pytest.mark.ray
+def test_a_ray_of_our_own_has_no_process_that_nobody_asks_for_anything():
+    with connect.connected(ClusterSpec(cpus=1)):
+        assert ray.get(ray.remote(lambda: os.getpid()).remote()) != os.getpid()
+        commands = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    assert [c for c in commands if "raylet" in c]
+    assert [c for c in commands if "log_monitor" in c or "monitor.py" in c or "UsageStats" in c] == []
 
 
 def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch):
