@@ -14,6 +14,7 @@ from strategies.bits import Row, read_only
 from strategies.cache import RowCache, frozen
 from strategies.errors import StrategyError
 from strategies.higher import HigherBars, higher_bars
+from strategies.narrow import copied
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ class Bars:
     open, high, low, close, volume: float64[n], read-only, contiguous.
     periods_per_year: bars in a year of the calendar, for annualising.
     cache_bytes: how much of computed indicators is kept, the least recently used going first.
+    narrow: whether comparisons may go by float32 copies of them, which give the same masks faster.
 
     An indicator is a read-only float64[n], NaN while it warms up; its value at bar i depends on the bars up
     to and including i alone. `of` names the column it is computed from. A window is a whole number of at
@@ -46,6 +48,7 @@ class Bars:
     close: Row
     volume: Row
     cache_bytes: int = CACHE_BYTES
+    narrow: bool = True
     cache: RowCache = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -61,7 +64,7 @@ class Bars:
                     f"timestamp {list(timestamp.shape)}; both must be one-dimensional and equally long"
                 )
             object.__setattr__(self, name, column)
-        object.__setattr__(self, "cache", RowCache(self.cache_bytes))
+        object.__setattr__(self, "cache", RowCache(self.cache_bytes, self.narrow))
 
     def __len__(self) -> int:
         return self.timestamp.size
@@ -69,7 +72,9 @@ class Bars:
     @property
     def rows_kept(self) -> int:
         """How many rows of indicators the cache holds; 0 where one is larger than all of it."""
-        return self.cache_bytes // max(8 * len(self), 1)
+        row = 8 * len(self)
+        with_copy = self.narrow and copied(len(self), self.cache_bytes)
+        return self.cache_bytes // max(row + row // 2 if with_copy else row, 1)
 
     def __repr__(self) -> str:
         return f"Bars({self.symbol} {self.timeframe}, {len(self):,} bars, {self.calendar})"
@@ -78,7 +83,7 @@ class Bars:
         """Travels without its cache."""
         columns = (self.timestamp, self.open, self.high, self.low, self.close, self.volume)
         labels = (self.symbol, self.timeframe, self.calendar, self.periods_per_year)
-        return Bars, (*labels, *columns, self.cache_bytes)
+        return Bars, (*labels, *columns, self.cache_bytes, self.narrow)
 
     def slice(self, start: int, stop: int) -> Bars:
         """Bars [start, stop) by row number, sharing the columns and nothing of the cache."""

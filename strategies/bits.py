@@ -19,10 +19,13 @@ from strategies.comparing import (
     LESS,
     LESS_EQUAL,
     WORD,
+    compare_narrow,
     compare_rows,
+    cross_narrow,
     cross_rows,
 )
 from strategies.errors import SignalError
+from strategies.narrow import copies
 
 Row = NDArray[np.float64]
 Words = NDArray[np.uint64]
@@ -195,7 +198,11 @@ def crosses(a: ArrayLike, b: ArrayLike) -> tuple[Bits, Bits]:
     n = left.size
     count = words_of(n)
     over, under = np.empty(count, np.uint64), np.empty(count, np.uint64)
-    cross_rows(left, right, over, under)
+    copied = copies(left, right)
+    if copied is None:
+        cross_rows(left, right, over, under)
+    else:
+        cross_narrow(left, right, *copied, over, under)
     return Bits._own(over, n), Bits._own(under, n)
 
 
@@ -251,5 +258,9 @@ def _compare(operator: int, a: ArrayLike, b: ArrayLike) -> Bits:
         left, right, operator = right, left, _MIRRORED[operator]
     assert not isinstance(left, float)  # noqa: S101 -- _operands has refused two numbers
     words = np.empty(words_of(left.size), np.uint64)
-    compare_rows(operator, left, right, words)
+    copied = copies(left, right)
+    if copied is None:
+        compare_rows(operator, left, right, words)
+    else:
+        compare_narrow(operator, left, right, *copied, words)
     return Bits._own(words, left.size)

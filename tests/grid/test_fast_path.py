@@ -10,6 +10,7 @@ from grid.engine import METRICS, Engine, Execution
 from strategies import Bars
 from strategies.check import sample_bars
 from strategies.donchian_breakout import DonchianBreakout
+from strategies.narrow import FEWEST_BARS
 from strategies.sma_cross import SmaCross
 from strategies.volume_zone_breakout import VolumeZoneBreakout
 from tests.engine_twin import differences_of_metrics
@@ -41,7 +42,7 @@ def test_one_in_a_hundred_trials_through_the_plain_loop(settings: dict[str, obje
     everything = points()
     for chosen in rng.choice(len(everything), len(everything) // 100, replace=False):
         point = everything[chosen]
-        got, want = fast.backtest(point.signals(bars)), plain.backtest(point.signals(bars))
+        got, want = fast.backtest(point.signals(bars)), plain.backtest(point.signals(plain.bars))
         assert got.trade_rows.tobytes() == want.trade_rows.tobytes(), point
         assert list(differences_of_metrics(got.metrics, want.metrics, want.curve, execution.cash)) == [], point
         np.testing.assert_allclose(got.blocks, want.blocks, rtol=1e-9, atol=1e-13, err_msg=str(point))
@@ -58,7 +59,7 @@ def rows_of(bars: Bars, some: list[SmaCross | DonchianBreakout | VolumeZoneBreak
 
 
 def test_order_cache_and_threads_change_no_bit() -> None:
-    bars, some = sample_bars(3_000), points()[::100]
+    bars, some = sample_bars(FEWEST_BARS), points()[::100]
     expected = rows_of(bars, some)
     assert rows_of(dataclasses.replace(bars, cache_bytes=0), some[::-1]) == expected
     with ThreadPoolExecutor(2) as threads:
