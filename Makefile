@@ -42,7 +42,7 @@ demo: .venv/run    ## a real sweep on a local Ray, from nothing
 
 test: .venv/dev    ## every test that is not slow
 	$(BIN)/python -m pytest -m "not slow and not ray and not s3" --numprocesses 2 --dist loadfile
-	$(BIN)/python -m pytest -m "not slow and (ray or s3)"
+	$(BIN)/python -m pytest -m "not slow and (ray or s3)" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/dev  ## the long versions: more random input, longer runs
 	$(BIN)/python -m pytest -m slow
