@@ -81,7 +81,7 @@ class ResolvedSweep:
         if table.num_rows == 0:
             raise BadInput(_no_bar(store.describe(key), data.start, self.cut))
         calendar = _calendar(store, key, table, data.calendar)
-        bars = bars_of(table, key, calendar)
+        bars = replace(bars_of(table, key, calendar), narrow=self.sweep.execution.fast_path)
         edges = bars_per_block(bars.timestamp, self.edges)
         return LoadedBars(bars, edges, fingerprint(table, calendar), dict(store.served))
 

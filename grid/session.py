@@ -263,7 +263,7 @@ class Session:
         loaded = self.loaded(dataset).upto(rung_of(self.resolved.points, point))
         strategy = self.resolved.strategy(**self.resolved.points[point])
         engine = Engine(loaded.bars, self.sweep.execution, loaded.edges)
-        return engine.backtest(strategy.signals(engine.bars))
+        return engine.backtest(strategy.signals(loaded.bars))
 
     def loaded(self, dataset: int) -> LoadedBars:
         """Bars of a dataset, to run its trials again; the last one asked for is kept, as leaders are often of one.

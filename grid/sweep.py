@@ -151,7 +151,6 @@ def resume(
 
 def carry_on(session: Session, resolved: ResolvedSweep, executor: str, watch: Watch, unit_size: int | None) -> Session:
     """Work off what the commit log does not name yet, then write the documents; alive to readers until the end."""
-    keep_freed()
     _ = session.same  # now, and not where the documents are written: files may be edited until then
     if isinstance(session.points, Asked):
         resolved = replace(resolved, points=session.points)  # which know what was committed before
@@ -205,6 +204,7 @@ def _work_off(work: Work, executor: str, watch: Watch, goodbye: Callable[[], Non
 
 def run_serial(work: Work, watch: Watch) -> None:
     """The algorithm: unit by unit, evaluate and fold. Stops between units when asked; what was folded is committed."""
+    keep_freed()
     aggregator, evaluator, tell = work.aggregator(), Evaluator(work.resolved), work.observer
     kept: dict[int, LoadedBars] = {}
     at: tuple[int, LoadedBars] | None = None

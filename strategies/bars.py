@@ -14,7 +14,6 @@ from strategies.bits import Row, read_only
 from strategies.cache import RowCache, frozen
 from strategies.errors import StrategyError
 from strategies.higher import HigherBars, higher_bars
-from strategies.narrow import copied
 
 T = TypeVar("T")
 
@@ -30,7 +29,7 @@ class Bars:
     open, high, low, close, volume: float64[n], read-only, contiguous.
     periods_per_year: bars in a year of the calendar, for annualising.
     cache_bytes: how much of computed indicators is kept, the least recently used going first.
-    narrow: whether comparisons may go by float32 copies of them, which give the same masks faster.
+    narrow: whether comparisons may go by float32 copies of them; the masks are the same to the bit.
 
     An indicator is a read-only float64[n], NaN while it warms up; its value at bar i depends on the bars up
     to and including i alone. `of` names the column it is computed from. A window is a whole number of at
@@ -71,10 +70,8 @@ class Bars:
 
     @property
     def rows_kept(self) -> int:
-        """How many rows of indicators the cache holds; 0 where one is larger than all of it."""
-        row = 8 * len(self)
-        with_copy = self.narrow and copied(len(self), self.cache_bytes)
-        return self.cache_bytes // max(row + row // 2 if with_copy else row, 1)
+        """How many rows of indicators the cache holds, without copies; 0 where one is larger than all of it."""
+        return self.cache_bytes // max(8 * len(self), 1)
 
     def __repr__(self) -> str:
         return f"Bars({self.symbol} {self.timeframe}, {len(self):,} bars, {self.calendar})"
@@ -94,8 +91,8 @@ class Bars:
         """`compute()`, once for each `key` while it stays in the cache; its arrays become read-only.
 
         For your own indicators: begin the key with a name of your own and hold every parameter in it. The
-        value is an array, a Bits, or a tuple of them. What is larger than the whole cache is computed each
-        time.
+        value is an array that nobody writes to any more, a Bits, or a tuple of them. What is larger than the
+        whole cache is computed each time.
         """
         return self.cache.get(key, compute)
 

@@ -25,7 +25,7 @@ from strategies.comparing import (
     cross_rows,
 )
 from strategies.errors import SignalError
-from strategies.narrow import copies
+from strategies.narrow import copies, judge
 
 Row = NDArray[np.float64]
 Words = NDArray[np.uint64]
@@ -198,11 +198,11 @@ def crosses(a: ArrayLike, b: ArrayLike) -> tuple[Bits, Bits]:
     n = left.size
     count = words_of(n)
     over, under = np.empty(count, np.uint64), np.empty(count, np.uint64)
-    copied = copies(left, right)
-    if copied is None:
+    pair = copies(left, right)
+    if pair is None:
         cross_rows(left, right, over, under)
     else:
-        cross_narrow(left, right, *copied, over, under)
+        judge(left, right, cross_narrow(left, right, *pair, over, under))
     return Bits._own(over, n), Bits._own(under, n)
 
 
@@ -258,9 +258,9 @@ def _compare(operator: int, a: ArrayLike, b: ArrayLike) -> Bits:
         left, right, operator = right, left, _MIRRORED[operator]
     assert not isinstance(left, float)  # noqa: S101 -- _operands has refused two numbers
     words = np.empty(words_of(left.size), np.uint64)
-    copied = copies(left, right)
-    if copied is None:
+    pair = copies(left, right)
+    if pair is None:
         compare_rows(operator, left, right, words)
     else:
-        compare_narrow(operator, left, right, *copied, words)
+        judge(left, right, compare_narrow(operator, left, right, *pair, words))
     return Bits._own(words, left.size)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock
-from typing import NamedTuple, TypeVar, cast
+from typing import TypeVar, cast
+from weakref import ref
 
 import numpy as np
 
-from strategies.narrow import Narrow, can_be_copied
+from strategies.narrow import Narrow, worth_copying
 
 T = TypeVar("T")
 
@@ -19,7 +22,7 @@ ENTRY_BYTES = 512  # what a key, the array's header and the cache's own records 
 class RowCache:
     """Keeps what was used last, up to `limit` bytes of arrays; an entry above the limit is never kept.
 
-    narrow: rows of it may come to have copies (narrow.py), whose room counts from the beginning.
+    narrow: rows of it may come to have copies (narrow.py), which count as part of their entry.
     Safe between threads: two that miss together both compute, and the same value is kept once.
     """
 
@@ -47,23 +50,43 @@ class RowCache:
         return key in self._entries
 
     def _keep(self, key: Hashable, value: object) -> None:
-        rows = [part for part in parts_of(value) if self.narrow and can_be_copied(part, self.limit)]
-        size = size_of(value) + sum(row.nbytes // 2 for row in rows)
+        size = size_of(value)
         if size > self.limit:
             return
         with self._lock:
             if key in self._entries:
                 return
-            self._entries[key] = _Entry(value, size, [Narrow(row) for row in rows])
-            self.bytes += size
-            while self.bytes > self.limit:
-                self.bytes -= self._entries.popitem(last=False)[1].size
+            entry = self._entries[key] = _Entry(value)
+            self._charge(entry, size)
+        if self.narrow:
+            charge = partial(_charge_if_there, ref(self), ref(entry))
+            entry.narrow = [Narrow(part, charge) for part in parts_of(value) if worth_copying(part, self.limit)]
+
+    def _charge(self, entry: _Entry, size: int) -> None:
+        """An entry takes more; the lock is held."""
+        entry.size += size
+        self.bytes += size
+        while self.bytes > self.limit:
+            gone = self._entries.popitem(last=False)[1]
+            self.bytes -= gone.size
+            gone.kept, gone.narrow = False, []
 
 
-class _Entry(NamedTuple):
+@dataclass(eq=False)
+class _Entry:
     value: object
-    size: int
-    narrow: list[Narrow]
+    size: int = 0
+    narrow: list[Narrow] = field(default_factory=list)
+    kept: bool = True
+
+
+def _charge_if_there(cache: ref[RowCache], entry: ref[_Entry], size: int) -> None:
+    """A row of the entry has a copy now. By weak references: a cache goes as soon as nobody has it any more."""
+    charged, to = cache(), entry()
+    if charged is not None and to is not None:
+        with charged._lock:
+            if to.kept:
+                charged._charge(to, size)
 
 
 def frozen(value: T) -> T:

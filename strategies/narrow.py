@@ -1,12 +1,13 @@
 """Float32 copies of rows that are compared again and again: half the memory to read, for the same masks to the bit.
 
 Rounding keeps the order: where two rounded numbers differ, the numbers differ alike. Where they do not, a comparison
-looks at the numbers themselves (comparing.py). A row has a copy only while a `RowCache` holds it, as nobody changes it
-then.
+looks at the numbers themselves (comparing.py). A row has a copy only while a `RowCache` holds it, as what that holds is
+changed by nobody.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeGuard
 from weakref import WeakValueDictionary
 
@@ -22,20 +23,23 @@ LARGEST_PART = 16
 """Rows that take more than such a part of a cache have no copy: more rows are worth more than faster ones."""
 WORTH = 3
 """At which comparison a copy is made: to make it costs what some two comparisons save."""
+MOST_TIES = 0.5
+"""Part of the words that a comparison had to look at again, beyond which its rows are better off without copies."""
 
 
 class Narrow:
     """What there is of a row's copy, for as long as whoever holds this."""
 
-    __slots__ = ("__weakref__", "_copy", "_met", "_row")
+    __slots__ = ("__weakref__", "_charge", "_copy", "_met", "_row")
 
-    def __init__(self, row: Row) -> None:
-        self._row, self._met = row, 0
+    def __init__(self, row: Row, charge: Callable[[int], None]) -> None:
+        """charge: told the bytes of the copy, once there is one."""
+        self._row, self._charge, self._met = row, charge, 0
         self._copy: Copy | None = None
         _KNOWN[id(row)] = self
 
-    def met(self) -> Copy | None:
-        """The copy, once its row was compared often enough for one."""
+    def meet(self) -> Copy | None:
+        """Count a comparison; the copy, which is made once the row was compared often enough."""
         if self._copy is None:
             self._met += 1
             if self._met < WORTH:
@@ -44,34 +48,62 @@ class Narrow:
                 copy = self._row.astype(np.float32)
             copy.setflags(write=False)
             self._copy = copy
+            self._charge(copy.nbytes)
         return self._copy
+
+    def give_up(self) -> None:
+        """Let the copy go; there will be no other one."""
+        del _KNOWN[id(self._row)]
+        if self._copy is not None:
+            self._charge(-self._copy.nbytes)
+            self._copy = None
 
 
 _KNOWN: WeakValueDictionary[int, Narrow] = WeakValueDictionary()
 
 
-def copied(bars: int, limit: int) -> bool:
-    """Whether a row of so many bars may come to have a copy in a cache of `limit` bytes."""
-    return bars >= FEWEST_BARS and 8 * bars <= limit // LARGEST_PART
-
-
-def can_be_copied(value: object, limit: int) -> TypeGuard[Row]:
-    """Whether a value is a row for which that is so."""
+def worth_copying(value: object, limit: int) -> TypeGuard[Row]:
+    """Whether a value in a cache of `limit` bytes is a row that may come to have a copy, and is not known yet."""
     if not isinstance(value, np.ndarray) or value.dtype != np.float64 or value.ndim != 1:
         return False
-    return value.flags.c_contiguous and copied(value.size, limit)
+    if value.size < FEWEST_BARS or value.nbytes > limit // LARGEST_PART or not value.flags.c_contiguous:
+        return False
+    return id(value) not in _KNOWN and not _can_change(value)
+
+
+def _can_change(row: Row) -> bool:
+    """Whether it is a view of something that somebody may write to."""
+    base = row.base
+    while isinstance(base, np.ndarray):
+        if base.flags.writeable:
+            return True
+        base = base.base
+    return False
 
 
 def copies(a: Row, b: Row | float) -> tuple[Copy, Copy | float] | None:
-    """Copies of two rows, or of a row beside a number, which stays as it is; None unless all rows have theirs."""
+    """Copies of two rows that are about to be compared, or of a row beside a number, which stays as it is.
+
+    None unless all rows have theirs; it counts how often they meet, and makes them.
+    """
     left = _KNOWN.get(id(a)) if a.size >= FEWEST_BARS else None
     if left is None:
         return None
     if isinstance(b, float):
-        one = left.met()
+        one = left.meet()
         return None if one is None else (one, b)
     right = _KNOWN.get(id(b))
     if right is None:
         return None
-    one, other = left.met(), right.met()
+    one, other = left.meet(), right.meet()
     return None if one is None or other is None else (one, other)
+
+
+def judge(a: Row, b: Row | float, again: int) -> None:
+    """After a comparison that had to look at `again` words of 64 bars again: rows that mostly tie lose their copies."""
+    if again * 64 <= MOST_TIES * a.size:
+        return
+    for row in (a, b):
+        known = None if isinstance(row, float) else _KNOWN.get(id(row))
+        if known is not None:
+            known.give_up()

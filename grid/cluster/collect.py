@@ -24,6 +24,7 @@ MOST_UNCOMMITTED = 64
 MOST_AGGREGATORS = 5
 """Aggregators that are lost or silent one after the other, nothing committed between, before the sweep is paused."""
 WAIT_S = 0.5
+"""How soon a driver to whom nothing comes back looks around: for a stop, for what is overdue. Each look takes CPU."""
 READ_S = 20.0
 """A new aggregator reads the commit log in steps of so long, each answered: a log of any length is no silence."""
 ANSWER_S = 900.0

@@ -128,13 +128,13 @@ def connected(cluster: ClusterSpec) -> Iterator[None]:
     try:
         with _own_sigterm():
             ray.init(**options)
-        if cluster.address is None:
-            _end_helpers()
     except Exception as error:  # where a node does not come up in time Ray raises no narrower kind
         if cluster.address is None:
             raise Unavailable(_no_ray(error)) from error
         raise BadInput(_no_cluster(cluster.address, error)) from error
     try:
+        if cluster.address is None:
+            _end_helpers()
         with _logged():
             yield
     finally:
@@ -143,11 +143,15 @@ def connected(cluster: ClusterSpec) -> Iterator[None]:
 
 def _end_helpers() -> None:
     """End those processes of a Ray of our own that nobody asks for anything, but that never rest: what follows its logs
-    for a driver that prints them, what would start nodes, and what the Dashboard is made of.
+    for a driver that prints them, what would start nodes, and what the Dashboard is made of. Work goes on beside them,
+    where they cannot be ended.
     """
     node: Any = ray_worker._global_node
-    for end in (node.kill_log_monitor, node.kill_monitor, node.kill_dashboard):
-        end(check_alive=False)
+    try:
+        for end in (node.kill_log_monitor, node.kill_monitor, node.kill_dashboard):
+            end(check_alive=False)
+    except Exception as error:  # noqa: BLE001 - of a part of Ray that makes no promises
+        log.info("Ray's helpers stay: %s", error)
 
 
 @contextmanager

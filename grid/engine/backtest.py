@@ -36,7 +36,7 @@ TRADE_NAMES = (
 
 
 class Engine:
-    """Backtests on one dataset under one execution model. Its `bars` are those to make signals from.
+    """Backtests on one dataset under one execution model.
 
     edges: int64[S + 1] row numbers that cut the bars into blocks, from 0 to n; one block by default.
     Not for several threads at once: the scratch arrays are its own. Raises BadInput for prices that are not finite.
@@ -44,7 +44,7 @@ class Engine:
 
     def __init__(self, bars: Bars, execution: Execution, edges: NDArray[np.int64] | None = None) -> None:
         n = len(bars)
-        self.bars = bars if execution.fast_path else replace(bars, narrow=False)
+        self.bars = bars
         self.execution = execution
         self.edges = _frozen(np.array([0, n]) if edges is None else edges, np.int64)
         _check_finite(bars)
@@ -171,8 +171,9 @@ def backtest(bars: Bars, strategy: Strategy, execution: Execution | None = None,
         )
     given = {} if execution is None else execution.model_dump()
     model = Execution(**{**given, **settings})
-    engine = Engine(bars, model)
-    return engine.backtest(strategy.signals(engine.bars))
+    if bars.narrow and not model.fast_path:
+        bars = replace(bars, narrow=False)
+    return Engine(bars, model).backtest(strategy.signals(bars))
 
 
 def buy_and_hold(bars: Bars, execution: Execution, edges: NDArray[np.int64] | None = None) -> Backtest:

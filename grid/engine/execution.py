@@ -75,7 +75,7 @@ class Execution(BaseModel):
     hold: Annotated[int, Field(ge=1)] | None = None
     cooldown: int = Field(0, ge=0)
     risk_free: float = Field(0.0, gt=-1, lt=1)
-    fast_path: bool = Field(True, description="false marks the equity bar by bar; the same but for rounding")
+    fast_path: bool = Field(True, description="false goes bar by bar, without short cuts; the same but for rounding")
 
 
 class Rules(NamedTuple):

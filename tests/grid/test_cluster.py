@@ -4,6 +4,7 @@ import os
 import signal
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -92,9 +93,28 @@ def test_a_worker_of_another_version_gets_no_work(tmp_path: Path, monkeypatch: p
 def test_a_ray_of_our_own_has_no_process_that_nobody_asks_for_anything():
     with connect.connected(ClusterSpec(cpus=1)):
         assert ray.get(ray.remote(lambda: os.getpid()).remote()) != os.getpid()
-        commands = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+        commands = []
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                commands.append(" ".join(process.cmdline()))
     assert [c for c in commands if "raylet" in c]
     assert [c for c in commands if "log_monitor" in c or "monitor.py" in c or "UsageStats" in c] == []
+
+
+def test_helpers_that_cannot_be_ended_stop_nobody(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
+    def refuse(**_: object) -> None:
+        raise KeyError("log_monitor")
+
+    ended: list[str] = []
+    monkeypatch.setattr(connect.ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(connect.ray, "init", lambda **_: None)
+    monkeypatch.setattr(connect.ray, "shutdown", lambda: ended.append("ray"))
+    monkeypatch.setattr(connect.ray_worker, "_global_node", SimpleNamespace(kill_log_monitor=refuse), raising=False)
+    caplog.set_level("INFO", "grid")
+    with connect.connected(ClusterSpec()):
+        assert ended == []
+    assert ended == ["ray"]
+    assert "Ray's helpers stay" in caplog.text
 
 
 def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch):

@@ -1,8 +1,11 @@
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+from grid.heap import KEPT_BYTES, LARGEST_BYTES, keep_freed
 
 AGAIN_AND_AGAIN = """
 import resource, sys
@@ -31,3 +34,24 @@ def test_an_array_of_the_size_of_one_that_was_freed_costs_no_page_faults():
         faults[manner] = int(told.stdout)
     assert faults["kept"] < 20
     assert faults["as it is"] > 10 * 20  # else there is no need for it
+
+
+@pytest.mark.parametrize(
+    ("most", "done"),
+    [
+        (1 << 40, [(-3, LARGEST_BYTES[0], 1), (-1, KEPT_BYTES, 1)]),
+        (32 << 20, [(-3, LARGEST_BYTES[0], 0), (-3, LARGEST_BYTES[1], 1), (-1, KEPT_BYTES, 1)]),
+        (0, [(-3, LARGEST_BYTES[0], 0), (-3, LARGEST_BYTES[1], 0)]),
+    ],
+)
+def test_where_the_threshold_is_refused_the_other_setting_is_left_alone(most, done):
+    """As glibc before 2.35 does it, and a C library that takes neither."""
+    told = []
+
+    def mallopt(what: int, size: int) -> int:
+        told.append((what, size, int(what == -1 or size <= most)))
+        return told[-1][2]
+
+    keep_freed(SimpleNamespace(mallopt=mallopt))
+    assert told == done
+    keep_freed(SimpleNamespace())
