@@ -1,7 +1,10 @@
 """Fixtures every test may ask for."""
 
+import gc
 import os
+import sys
 import uuid
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +48,15 @@ def bucket(s3: Seaweed) -> str:
     name = f"bucket-{uuid.uuid4().hex[:12]}"
     s3.client().create_bucket(Bucket=name)
     return name
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _what_ray_leaves_behind() -> Iterator[None]:
+    """Files that it does not close are told of when Python collects them: here, not amid the tests of another file."""
+    yield
+    if "ray" in sys.modules:
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):
+            gc.collect()
 
 
 @pytest.fixture(autouse=True)

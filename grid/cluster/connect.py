@@ -13,6 +13,7 @@ from typing import Any
 
 import ray
 from ray._private import worker as ray_worker
+from ray._private.ray_constants import PROCESS_TYPE_DASHBOARD, PROCESS_TYPE_LOG_MONITOR, PROCESS_TYPE_MONITOR
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled, without types
 from ray.exceptions import AuthenticationError, RayError
 
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 MOST_OF_RAYS_WORDS = 300
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 NAMESPACE = "backtest-grid"
+HELPERS = (PROCESS_TYPE_LOG_MONITOR, PROCESS_TYPE_MONITOR, PROCESS_TYPE_DASHBOARD)
+LONGEST_END_S = 20.0
 SAME = ("python", "ray", "backtest-grid", "numpy", "numba")
 """What driver and workers must have in the same version."""
 
@@ -146,10 +149,13 @@ def _end_helpers() -> None:
     for a driver that prints them, what would start nodes, and what the Dashboard is made of. Work goes on beside them,
     where they cannot be ended.
     """
-    node: Any = ray_worker._global_node
     try:
+        node: Any = ray_worker._global_node
+        helpers = [started.process for kind in HELPERS for started in node.all_processes.get(kind, ())]
         for end in (node.kill_log_monitor, node.kill_monitor, node.kill_dashboard):
             end(check_alive=False)
+        for helper in helpers:
+            helper.wait(LONGEST_END_S)  # Ray itself waits for a second, and leaves a zombie then
     except Exception as error:  # noqa: BLE001 - of a part of Ray that makes no promises
         log.info("Ray's helpers stay: %s", error)
 

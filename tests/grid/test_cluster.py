@@ -106,10 +106,11 @@ def test_helpers_that_cannot_be_ended_stop_nobody(monkeypatch: pytest.MonkeyPatc
         raise KeyError("log_monitor")
 
     ended: list[str] = []
+    node = SimpleNamespace(all_processes={}, kill_log_monitor=refuse, kill_monitor=refuse, kill_dashboard=refuse)
     monkeypatch.setattr(connect.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(connect.ray, "init", lambda **_: None)
     monkeypatch.setattr(connect.ray, "shutdown", lambda: ended.append("ray"))
-    monkeypatch.setattr(connect.ray_worker, "_global_node", SimpleNamespace(kill_log_monitor=refuse), raising=False)
+    monkeypatch.setattr(connect.ray_worker, "_global_node", node, raising=False)
     caplog.set_level("INFO", "grid")
     with connect.connected(ClusterSpec()):
         assert ended == []
