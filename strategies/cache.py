@@ -58,9 +58,10 @@ class RowCache:
                 return
             entry = self._entries[key] = _Entry(value)
             self._charge(entry, size)
-        if self.narrow:
+        rows = [part for part in parts_of(value) if worth_copying(part, self.limit)] if self.narrow else []
+        if size + sum(row.nbytes // 2 for row in rows) <= self.limit:
             charge = partial(_charge_if_there, ref(self), ref(entry))
-            entry.narrow = [Narrow(part, charge) for part in parts_of(value) if worth_copying(part, self.limit)]
+            entry.narrow = [Narrow(row, charge) for row in rows]
 
     def _charge(self, entry: _Entry, size: int) -> None:
         """An entry takes more; the lock is held."""

@@ -91,18 +91,18 @@ def compare_rows(operator, a, b, out):  # type: ignore[no-untyped-def]
 def compare_narrow(operator, a, b, a32, b32, out):  # type: ignore[no-untyped-def]
     """The same by float32 copies of the rows (of a number: itself), and by the rows where copies are equal or NaN.
 
-    Returns how many words that were.
+    Returns how many words hold equal ones and no NaN.
     """
-    full, greater, again = a.size // 64, operator in (GREATER, GREATER_EQUAL), 0
+    full, greater, tied = a.size // 64, operator in (GREATER, GREATER_EQUAL), 0
     for w in range(full):
         i = np.uint64(w) << np.uint64(6)
         over, under = _GT32(a32, b32, i), _LT32(a32, b32, i)
         out[w] = over if greater else under
         if over | under != ALL:
             out[w] = _word(operator, a, b, i)
-            again += 1
+            tied += _GT(a, b, i) | _LE(a, b, i) == ALL
     _compare_rest(operator, a, b, out)
-    return again
+    return tied
 
 
 @njit(cache=True, nogil=True)
@@ -130,7 +130,7 @@ def cross_rows(a, b, up, down):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def cross_narrow(a, b, a32, b32, up, down):  # type: ignore[no-untyped-def]
-    """The same by float32 copies of the rows (of a number: itself); returns how many words were looked at again."""
+    """The same by float32 copies of the rows (of a number: itself); returns as `compare_narrow` does."""
     for w in range(a.size // 64):
         i = np.uint64(w) << np.uint64(6)
         up[w], down[w] = _GT32(a32, b32, i), _LT32(a32, b32, i)
@@ -141,9 +141,9 @@ def cross_narrow(a, b, a32, b32, up, down):  # type: ignore[no-untyped-def]
 def _carry_on(a, b, up, down):  # type: ignore[no-untyped-def]
     """From comparisons to crosses. What is neither above nor below is equal, NaN, or only so in the copies.
 
-    Returns how many words hold such a bar.
+    Returns how many words hold such bars and no NaN.
     """
-    again = 0
+    tied = 0
     one, top = np.uint64(1), np.uint64(63)
     was_not_above, was_not_below = np.uint64(0), np.uint64(0)
     full = a.size // 64
@@ -154,7 +154,7 @@ def _carry_on(a, b, up, down):  # type: ignore[no-untyped-def]
             i = np.uint64(w) << np.uint64(6)
             over, under = _GT(a, b, i), _LT(a, b, i)
             not_above, not_below = _LE(a, b, i), _GE(a, b, i)
-            again += 1
+            tied += over | not_above == ALL
         up[w] = over & ((not_above << one) | was_not_above)
         down[w] = under & ((not_below << one) | was_not_below)
         was_not_above, was_not_below = not_above >> top, not_below >> top
@@ -166,4 +166,4 @@ def _carry_on(a, b, up, down):  # type: ignore[no-untyped-def]
             down_bits |= (_LT1(a, b, i) & was_not_below) << bit
             was_not_above, was_not_below = _LE1(a, b, i), _GE1(a, b, i)
         up[full], down[full] = up_bits, down_bits
-    return again
+    return tied

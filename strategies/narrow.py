@@ -8,6 +8,7 @@ changed by nobody.
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 from typing import TypeGuard
 from weakref import WeakValueDictionary
 
@@ -24,39 +25,45 @@ LARGEST_PART = 16
 WORTH = 3
 """At which comparison a copy is made: to make it costs what some two comparisons save."""
 MOST_TIES = 0.5
-"""Part of the words that a comparison had to look at again, beyond which its rows are better off without copies."""
+"""Part of the words in which some copies tied, beyond which the rows are better off without them."""
 
 
 class Narrow:
     """What there is of a row's copy, for as long as whoever holds this."""
 
-    __slots__ = ("__weakref__", "_charge", "_copy", "_met", "_row")
+    __slots__ = ("__weakref__", "_charge", "_copy", "_lock", "_met", "_over", "_row")
 
     def __init__(self, row: Row, charge: Callable[[int], None]) -> None:
-        """charge: told the bytes of the copy, once there is one."""
-        self._row, self._charge, self._met = row, charge, 0
+        """charge: told the bytes of the copy once there is one, and less as many when it is given up."""
+        self._row, self._charge, self._met, self._over = row, charge, 0, False
         self._copy: Copy | None = None
+        self._lock = Lock()
         _KNOWN[id(row)] = self
 
     def meet(self) -> Copy | None:
         """Count a comparison; the copy, which is made once the row was compared often enough."""
-        if self._copy is None:
-            self._met += 1
-            if self._met < WORTH:
-                return None
-            with np.errstate(over="ignore"):  # to infinity, which is then equal to every other
-                copy = self._row.astype(np.float32)
-            copy.setflags(write=False)
-            self._copy = copy
-            self._charge(copy.nbytes)
-        return self._copy
+        copy = self._copy
+        if copy is not None:
+            return copy
+        with self._lock:
+            if self._copy is None and not self._over:
+                self._met += 1
+                if self._met < WORTH:
+                    return None
+                with np.errstate(all="ignore"):  # what becomes infinite or 0 is equal to others that do
+                    copy = self._row.astype(np.float32)
+                copy.setflags(write=False)
+                self._copy = copy
+                self._charge(copy.nbytes)
+            return self._copy
 
     def give_up(self) -> None:
-        """Let the copy go; there will be no other one."""
-        del _KNOWN[id(self._row)]
-        if self._copy is not None:
-            self._charge(-self._copy.nbytes)
-            self._copy = None
+        """Let the copy go, for good."""
+        with self._lock:
+            self._over = True
+            if self._copy is not None:
+                self._charge(-self._copy.nbytes)
+                self._copy = None
 
 
 _KNOWN: WeakValueDictionary[int, Narrow] = WeakValueDictionary()
@@ -72,7 +79,7 @@ def worth_copying(value: object, limit: int) -> TypeGuard[Row]:
 
 
 def _can_change(row: Row) -> bool:
-    """Whether it is a view of something that somebody may write to."""
+    """Whether it is a view of an array that somebody may write to."""
     base = row.base
     while isinstance(base, np.ndarray):
         if base.flags.writeable:
@@ -99,9 +106,9 @@ def copies(a: Row, b: Row | float) -> tuple[Copy, Copy | float] | None:
     return None if one is None or other is None else (one, other)
 
 
-def judge(a: Row, b: Row | float, again: int) -> None:
-    """After a comparison that had to look at `again` words of 64 bars again: rows that mostly tie lose their copies."""
-    if again * 64 <= MOST_TIES * a.size:
+def judge(a: Row, b: Row | float, tied: int) -> None:
+    """After a comparison by copies, of which `tied` words of 64 bars tied: rows that mostly do lose their copies."""
+    if tied * 64 <= MOST_TIES * a.size:
         return
     for row in (a, b):
         known = None if isinstance(row, float) else _KNOWN.get(id(row))

@@ -2,7 +2,6 @@
 
 import gc
 import os
-import sys
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -51,10 +50,11 @@ def bucket(s3: Seaweed) -> str:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _what_ray_leaves_behind() -> Iterator[None]:
+def _what_ray_leaves_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Files that it does not close are told of when Python collects them: here, not amid the tests of another file."""
     yield
-    if "ray" in sys.modules:
+    here = [each for each in request.session.items if each.getparent(pytest.Module) is request.node]
+    if any(each.get_closest_marker("ray") for each in here):
         with warnings.catch_warnings(action="ignore", category=ResourceWarning):
             gc.collect()
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import ray
 from ray._private import worker as ray_worker
-from ray._private.ray_constants import PROCESS_TYPE_DASHBOARD, PROCESS_TYPE_LOG_MONITOR, PROCESS_TYPE_MONITOR
 from ray._raylet import GcsClient  # type: ignore[attr-defined]  # compiled, without types
 from ray.exceptions import AuthenticationError, RayError
 
@@ -28,8 +27,7 @@ log = logging.getLogger(__name__)
 MOST_OF_RAYS_WORDS = 300
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 NAMESPACE = "backtest-grid"
-HELPERS = (PROCESS_TYPE_LOG_MONITOR, PROCESS_TYPE_MONITOR, PROCESS_TYPE_DASHBOARD)
-LONGEST_END_S = 20.0
+LONGEST_END_S = 10.0
 SAME = ("python", "ray", "backtest-grid", "numpy", "numba")
 """What driver and workers must have in the same version."""
 
@@ -146,18 +144,18 @@ def connected(cluster: ClusterSpec) -> Iterator[None]:
 
 def _end_helpers() -> None:
     """End those processes of a Ray of our own that nobody asks for anything, but that never rest: what follows its logs
-    for a driver that prints them, what would start nodes, and what the Dashboard is made of. Work goes on beside them,
-    where they cannot be ended.
+    for a driver that prints them, what would start nodes, and what the Dashboard is made of. Work goes on beside one
+    that cannot be ended.
     """
-    try:
-        node: Any = ray_worker._global_node
-        helpers = [started.process for kind in HELPERS for started in node.all_processes.get(kind, ())]
-        for end in (node.kill_log_monitor, node.kill_monitor, node.kill_dashboard):
-            end(check_alive=False)
-        for helper in helpers:
-            helper.wait(LONGEST_END_S)  # Ray itself waits for a second, and leaves a zombie then
-    except Exception as error:  # noqa: BLE001 - of a part of Ray that makes no promises
-        log.info("Ray's helpers stay: %s", error)
+    node: Any = ray_worker._global_node
+    for name in ("log_monitor", "monitor", "dashboard"):
+        try:
+            processes = [started.process for started in node.all_processes.get(name, ())]
+            getattr(node, f"kill_{name}")(check_alive=False)
+            for process in processes:
+                process.wait(LONGEST_END_S)  # Ray itself waits for a second, and leaves a zombie then
+        except Exception as error:  # noqa: BLE001 - of a part of Ray that makes no promises
+            log.info("Ray's %s stays: %s", name, error)
 
 
 @contextmanager

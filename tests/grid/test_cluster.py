@@ -93,29 +93,34 @@ def test_a_worker_of_another_version_gets_no_work(tmp_path: Path, monkeypatch: p
 def test_a_ray_of_our_own_has_no_process_that_nobody_asks_for_anything():
     with connect.connected(ClusterSpec(cpus=1)):
         assert ray.get(ray.remote(lambda: os.getpid()).remote()) != os.getpid()
-        commands = []
+        commands, dead = [], []
         for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 commands.append(" ".join(process.cmdline()))
+        for process in psutil.Process().children():
+            with suppress(psutil.NoSuchProcess):
+                dead += [process] if process.status() == psutil.STATUS_ZOMBIE else []
+    assert dead == []
     assert [c for c in commands if "raylet" in c]
     assert [c for c in commands if "log_monitor" in c or "monitor.py" in c or "UsageStats" in c] == []
 
 
 def test_helpers_that_cannot_be_ended_stop_nobody(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
     def refuse(**_: object) -> None:
-        raise KeyError("log_monitor")
+        raise KeyError("no such process")
 
     ended: list[str] = []
-    node = SimpleNamespace(all_processes={}, kill_log_monitor=refuse, kill_monitor=refuse, kill_dashboard=refuse)
+    ends = {"kill_monitor": lambda **_: ended.append("monitor"), "kill_dashboard": refuse}
+    node = SimpleNamespace(all_processes={}, kill_log_monitor=refuse, **ends)
     monkeypatch.setattr(connect.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(connect.ray, "init", lambda **_: None)
     monkeypatch.setattr(connect.ray, "shutdown", lambda: ended.append("ray"))
     monkeypatch.setattr(connect.ray_worker, "_global_node", node, raising=False)
     caplog.set_level("INFO", "grid")
     with connect.connected(ClusterSpec()):
-        assert ended == []
-    assert ended == ["ray"]
-    assert "Ray's helpers stay" in caplog.text
+        assert ended == ["monitor"]
+    assert ended == ["monitor", "ray"]
+    assert "Ray's log_monitor stays" in caplog.text
 
 
 def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch: pytest.MonkeyPatch):

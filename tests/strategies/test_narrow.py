@@ -1,8 +1,9 @@
 import gc
 import pickle
+import sys
 import weakref
 from dataclasses import replace
-from threading import Thread
+from threading import Barrier, Thread
 
 import numpy as np
 import pytest
@@ -112,7 +113,11 @@ def test_a_copy_goes_with_its_row_and_counts_once_it_is_there():
     for k in range(20, 40):
         bars.ema(k)
     assert bars.cache.bytes == sum(8 * n + ENTRY_BYTES for _ in range(len(bars.cache)))
-    last, bars = bars.ema(39), None
+    last = bars.ema(39)
+    for _ in range(WORTH):
+        copies(last, 1.0)
+    assert copies(last, 1.0) is not None
+    bars = None
     assert copies(last, 1.0) is None
 
 
@@ -145,13 +150,15 @@ def test_rows_that_mostly_tie_lose_their_copies():
 
 def test_a_row_of_several_entries_keeps_the_copy_of_the_first():
     bars = tied()
-    row = bars.sma(20)
+    row, n = bars.sma(20), len(bars)
+    bars.std(20)
     for _ in range(WORTH):
         copies(row, 1.0)
     with_one = bars.cache.bytes
     assert bars.bollinger(20, 2.0)[1] is row
-    assert copies(row, 1.0) is not None
-    assert bars.cache.bytes > with_one
+    for _ in range(WORTH):
+        assert copies(row, 1.0) is not None
+    assert bars.cache.bytes == with_one + 3 * 8 * n + ENTRY_BYTES
 
 
 def test_a_view_of_what_may_still_change_has_no_copy():
@@ -177,18 +184,65 @@ def test_short_rows_and_those_of_which_few_are_kept_have_no_copy(size):
     assert bars.rows_kept == bars.cache_bytes // (8 * size)
 
 
-def test_threads_that_meet_a_row_together_see_a_whole_copy():
+def together(work, threads=4):
+    """Run `work` in threads that begin at once and take turns as often as they can."""
+    barrier, before = Barrier(threads), sys.getswitchinterval()
+
+    def begin():
+        barrier.wait()
+        work()
+
+    sys.setswitchinterval(1e-6)
+    try:
+        running = [Thread(target=begin) for _ in range(threads)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+
+
+def test_threads_that_meet_a_row_together_see_one_whole_copy():
     wrong = []
     for _ in range(20):
         bars = tied()
         row, want = bars.ema(4), crosses_above(np.array(bars.ema(4)), 1.5)
+        without = bars.cache.bytes
 
         def work(row=row, want=want):
             wrong.extend(1 for _ in range(2 * WORTH) if crosses_above(row, 1.5) != want)
 
-        threads = [Thread(target=work) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        together(work)
+        assert bars.cache.bytes == without + 4 * len(bars)
     assert not wrong
+
+
+def test_threads_that_give_up_together_leave_nothing_behind():
+    for _ in range(50):
+        bars = bars_of(np.linspace(1.0, 2.0, FEWEST_BARS))
+        a, b = bars.highest(20), bars.highest(30)
+        without, wrong = bars.cache.bytes, []
+
+        def work(a=a, b=b, wrong=wrong):
+            wrong.extend(1 for _ in range(2 * WORTH) if at_least(a, b).count() != len(a) - 29)
+
+        together(work)
+        assert (bars.cache.bytes, wrong) == (without, [])
+        assert copies(a, b) is None
+
+
+def test_warming_up_is_no_tie():
+    bars = tied()
+    a, b = bars.sma(3), bars.sma(6_000)
+    for _ in range(2 * WORTH):
+        above(a, b)
+    assert copies(a, b) is not None
+
+
+def test_what_a_copy_cannot_hold_raises_nothing():
+    bars = bars_of(np.linspace(1.0, 2.0, FEWEST_BARS))
+    row = bars.cached("tiny", lambda: np.array([1e-46, 1e300] * (FEWEST_BARS // 2)))
+    with np.errstate(all="raise"):
+        for _ in range(WORTH + 1):
+            assert above(row, 0.0).count() == len(bars)
