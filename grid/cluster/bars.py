@@ -27,7 +27,7 @@ class BarsOnCluster:
     def __init__(self, work: Work, spec: dict[str, Any], keys: list[Any]) -> None:
         self._work, self._spec, self._keys = work, spec, keys
         self._bars: dict[int, Any] = {}
-        self._loader = self._start()
+        self._loader: Any = self._start()  # None once all are there
         self._readers: dict[int, Any] = {}
         self._unread: set[int] = set()
         self._loading: dict[int, Any] = {}  # in the order in which they are read
@@ -43,6 +43,7 @@ class BarsOnCluster:
         for old in self._work.let_go([d for d in self._bars if d not in wanted], self._room):
             self._drop(old)
         if dataset not in self._bars:
+            self._loader = self._loader or self._start()
             load = self._loader.load.options(name=bars_name(self._work.folder.session_id))
             self._bars[dataset] = load.remote(dataset, self._work.fingerprint(dataset))
             self._readers[dataset] = self._loader
@@ -66,11 +67,16 @@ class BarsOnCluster:
             self.lost(dataset, bars, f"loading them took longer than {LONGEST_LOAD_S:.0f} s")
 
     def proved(self, dataset: int, read: Mapping[str, int]) -> None:
-        """A unit on these bars was finished; `read` is what reading them took, which several workers share."""
+        """A unit on these bars was finished; `read` is what reading them took, which several workers share.
+
+        Once there was one on every dataset, and all are kept, nothing is left to read: also an idle actor takes CPU.
+        """
         if dataset in self._unread:
             self._unread.remove(dataset)
             self._work.observer.read(read)
         self._losses.pop(dataset, None)
+        if not self._unread and len(self._bars) == len(self._keys):
+            self.close()
 
     def lost(self, dataset: int, bars: Any, reason: str) -> None:
         """These bars are gone, as each of the workers that waited for them will say; another actor reads them again.
@@ -81,7 +87,6 @@ class BarsOnCluster:
             return
         if self._readers[dataset] is self._loader:
             self.close()
-            self._loader = self._start()
         self._drop(dataset)
         self._losses[dataset] += 1
         if self._losses[dataset] >= MOST_LOADS:
@@ -91,7 +96,9 @@ class BarsOnCluster:
             )
 
     def close(self) -> None:
-        ray.kill(self._loader)
+        if self._loader is not None:
+            ray.kill(self._loader)
+        self._loader = None
 
     def _start(self) -> Any:
         return optioned(Loader, name=named(self._work, "loader")).remote(self._spec, self._keys)

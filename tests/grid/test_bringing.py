@@ -103,6 +103,26 @@ def test_the_first_datasets_stay_for_the_next_round_where_there_is_no_room_for_a
     assert read == [10, 5, 5]
 
 
+def test_the_loader_ends_once_everything_is_kept_and_was_used_and_another_reads_what_is_lost(
+    brought: bars.BarsOnCluster, made: Made
+) -> None:
+    brought._work.observer = SimpleNamespace(read=lambda _: None)
+    brought._keys = ["A", "B"]
+    references = [brought.of(dataset, {0, 1}) for dataset in (0, 1)]
+    made.ready.extend(references)
+    for killed, dataset in enumerate((0, 1)):
+        assert (brought.loading(), made.killed) == ([], 0), f"{killed} of two were used"
+        brought.proved(dataset, {})
+    assert made.killed == 1
+    brought.proved(1, {})
+    brought.lost(1, references[1], "its node died")
+    assert made.killed == 1
+    assert brought.of(1, {0, 1}) is not references[1]
+    assert brought.loading() == [1]
+    brought.close()
+    assert made.killed == 2
+
+
 def test_a_loader_that_goes_on_is_left_alone_however_many_wait(brought: bars.BarsOnCluster, made: Made) -> None:
     everything = set(range(20))
     references = [brought.of(dataset, everything) for dataset in everything]
