@@ -201,8 +201,8 @@ def crosses(a: ArrayLike, b: ArrayLike) -> tuple[Bits, Bits]:
     pair = copies(left, right)
     if pair is None:
         cross_rows(left, right, over, under)
-    else:
-        judge(left, right, cross_narrow(left, right, *pair, over, under))
+    elif tied := cross_narrow(left, right, *pair, over, under):
+        judge(left, right, tied)
     return Bits._own(over, n), Bits._own(under, n)
 
 
@@ -261,6 +261,6 @@ def _compare(operator: int, a: ArrayLike, b: ArrayLike) -> Bits:
     pair = copies(left, right)
     if pair is None:
         compare_rows(operator, left, right, words)
-    else:
-        judge(left, right, compare_narrow(operator, left, right, *pair, words))
+    elif tied := compare_narrow(operator, left, right, *pair, words):
+        judge(left, right, tied)
     return Bits._own(words, left.size)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 from weakref import ref
 
 import numpy as np
@@ -36,7 +36,8 @@ class RowCache:
         """The entry of `key`, else what `compute()` returns, frozen: its arrays are made read-only."""
         try:
             self._entries.move_to_end(key)
-            return cast(T, self._entries[key].value)
+            kept: T = self._entries[key].value
+            return kept
         except KeyError:
             pass  # computed outside the handler, so that an error of `compute` stands alone
         value = frozen(compute())
@@ -75,7 +76,7 @@ class RowCache:
 
 @dataclass(eq=False)
 class _Entry:
-    value: object
+    value: Any
     size: int = 0
     narrow: list[Narrow] = field(default_factory=list)
     kept: bool = True

@@ -11,20 +11,38 @@ ZERO_VARIANCE = 1e-12  # a variance below this times the mean square is rounding
 ZERO_FALL = 1e-12  # so is a drawdown below this, and a downside below this times the root mean square return
 RUINED = 1e-9  # an account at or below this times the starting cash is lost
 
-# accounts: money and position
-CASH, UNITS, ENTRY_PRICE, ENTRY_FEE, ENTRY_BAR = range(5)
-# marks: equity at the last close; the one whose return to it is not summed up yet, else the same; sums over bars
-EQUITY, BEFORE, SUM_EQUITY, HELD_BARS, MARKED_BARS = range(5, 10)
-# the current block: its number, the bar at which it ends, closed trades before it
-BLOCK, BLOCK_END, TRADES_BEFORE = range(10, 13)
-# drawdown: peak so far, its bar, lowest close since, deepest fall and its duration
-PEAK, PEAK_BAR, LOW, DEPTH, DEPTH_BARS = range(13, 18)
+# accounts, in float64 `a`: money and position
+CASH, UNITS, ENTRY_PRICE, ENTRY_FEE = range(4)
+# marks: equity at the last close; the one whose return to it is not summed up yet, else the same; sum over flat bars
+EQUITY, BEFORE, SUM_EQUITY = range(4, 7)
+# drawdown: peak so far, lowest close since, deepest fall
+PEAK, LOW, DEPTH = range(7, 10)
 # closed trades
-TRADES, WINS, GAINS, LOSSES, WIN_RETURNS, LOSS_RETURNS, BEST, WORST, HOLD_BARS = range(18, 27)
-FEES, TRADED, RECORDED = range(27, 30)
+GAINS, LOSSES, WIN_RETURNS, LOSS_RETURNS, BEST, WORST = range(10, 16)
+FEES, TRADED = range(16, 18)
 # the position in which the peak was reached, while PEAK_BAR and LOW wait to be looked up (see marks.py)
-PEAK_FROM, PEAK_TO, PEAK_CASH, PEAK_UNITS, AFTER = range(30, 35)
-ACCOUNTS = 35
+PEAK_CASH, PEAK_UNITS, AFTER = range(18, 21)
+ACCOUNTS = 21
+
+# counts, in int64 `c`, which the processor adds and compares beside the arithmetic: the bar of the entry, bars held,
+# returns summed up, and whether that from BEFORE to EQUITY waits (1) to be
+ENTRY_BAR, HELD_BARS, MARKED_BARS, WAITS = range(4)
+# the current block: its number, the bar at which it ends, closed trades before it
+BLOCK, BLOCK_END, TRADES_BEFORE = range(4, 7)
+# closed trades, those that won, bars between their fills; trades written down
+TRADES, WINS, HOLD_BARS, RECORDED = range(7, 11)
+# drawdown: bar of the peak, bars of the deepest fall; the bars of the position in which the peak was reached, from -1
+# where PEAK_BAR is known
+PEAK_BAR, DEPTH_BARS, PEAK_FROM, PEAK_TO = range(11, 15)
+# the side of the position, LONG or SHORT
+SIDE = 15
+COUNTS = 16
+NEVER = 2**62
+# what fills of a side are reckoned with, in float64 `terms` from LONG or SHORT on: its sign, the factors from a raw
+# price to the fill of an entry and to that of an exit, that from the value at an exit to the cash, and 0 where nothing
+# is left of the cash after an entry, as the account is all in, else 1
+LONG, SHORT = 0, 5
+SIGN, ENTER, LEAVE, PROCEEDS, REST = range(5)
 # sums over the bars of returns r, r^2, r^3, r^4, and of min(r - free, 0)^2, in lanes (see lanes.py): eight places each
 SUM1, SUM2, SUM3, SUM4, DOWNSIDE = range(0, 40, 8)
 SUMS = 48  # the equity's come last

@@ -3,16 +3,16 @@
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from grid.engine import kernel
-from grid.engine.execution import Execution, rules
+from grid.engine.execution import Execution, rules, terms
 from grid.engine.metrics import METRICS
 from grid.errors import BadInput
-from strategies import Bars, Bits, SignalError, Signals, Strategy
+from strategies import Bars, SignalError, Signals, Strategy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,8 +70,8 @@ class Engine:
         if not isinstance(signals, Signals):
             raise SignalError(f"a strategy's signals() must return Signals, not {type(signals).__name__}")
         wanted = signals.normalised(len(self.bars))
-        entries, exits, short_entries, short_exits = cast(tuple[Bits, ...], wanted[:4])  # normalised: all are Bits
-        masks = (entries.words, exits.words, short_entries.words, short_exits.words)
+        bits: tuple[Any, ...] = wanted[:4]  # normalised: each is a Bits
+        masks = (bits[0].words, bits[1].words, bits[2].words, bits[3].words)
         numbers = self._rules_of(wanted)
         recorded = kernel.simulate(self._prices, masks, self.edges, numbers, row, blocks, trades, curve)
         return int(recorded)
@@ -82,7 +82,8 @@ class Engine:
         if found is None:
             if len(self._rules) >= RULES_KEPT:
                 self._rules.clear()
-            found = np.array(rules(self.execution, signals, self.bars.periods_per_year), np.float64)
+            plain = rules(self.execution, signals, self.bars.periods_per_year)
+            found = np.array([*plain, *terms(plain)], np.float64)
             self._rules[key] = found
         return found
 

@@ -106,6 +106,18 @@ class Rules(NamedTuple):
     last_fill: bool
 
 
+RULES = len(Rules._fields)
+
+
+def terms(of: Rules) -> list[float]:
+    """What fills of either side are reckoned with: see SIGN to REST of accounts.py, for LONG and then for SHORT."""
+    both: list[float] = []
+    for sign in (1.0, -1.0):
+        rest = 0.0 if sign > 0 and of.size == 1.0 and not of.fixed_units else 1.0
+        both += [sign, 1.0 + sign * of.slippage, 1.0 - sign * of.slippage, 1.0 - sign * of.fee, rest]
+    return both
+
+
 def rules(execution: Execution, signals: Signals, periods_per_year: float) -> Rules:
     """The rules of one trial: the sweep's execution model with the strategy's own stops and holding time."""
     fixed, preset = isinstance(execution.size, Units), PRESETS[execution.preset]

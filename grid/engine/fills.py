@@ -9,6 +9,7 @@ from numba.cpython.unsafe import numbers
 from grid.engine.accounts import (
     BEST,
     CASH,
+    ENTER,
     ENTRIES,
     ENTRY_BAR,
     ENTRY_FEE,
@@ -20,15 +21,21 @@ from grid.engine.accounts import (
     HOLD,
     HOLD_BARS,
     INLINE,
+    LONG,
     LOSS_RETURNS,
     LOSSES,
     LOWS,
     OPEN,
     OPENS,
+    PROCEEDS,
     RECORDED,
+    REST,
     RUINED,
+    SHORT,
     SHORT_ENTRIES,
     SHORT_EXITS,
+    SIDE,
+    SIGN,
     SIGNAL,
     STOP,
     T_ENTRY_BAR,
@@ -88,6 +95,8 @@ def next_entry(masks, start, n, rules):
     one = masks[ENTRIES] if rules.longs else masks[SHORT_ENTRIES]
     other = masks[SHORT_ENTRIES] if rules.shorts else masks[ENTRIES]
     bar = next_bit(one, other, start, n)
+    if not (rules.longs and rules.shorts):
+        return bar, 1 if rules.longs else -1
     while bar < n:
         direction = wanted(masks, bar, rules)
         if direction != 0:
@@ -97,63 +106,59 @@ def next_entry(masks, start, n, rules):
 
 
 @njit(**INLINE)
-def buy_or_sell(a, direction, price, bar, rules):
+def buy_or_sell(a, c, terms, direction, price, bar, rules):
     """Open a position at a raw price; False when the cash does not cover it, or the price gives no number of units."""
     if price <= 0.0:
         return False
-    fill = price * (1.0 + direction * rules.slippage)
+    side = LONG if direction > 0 else SHORT
+    sign, fill = terms[side + SIGN], price * terms[side + ENTER]
     cost = fill * (1.0 + rules.fee)
     units = rules.size if rules.fixed_units else a[CASH] * (rules.size / cost)
     if a[CASH] <= RUINED * rules.cash or units == np.inf or (rules.fixed_units and units * cost > a[CASH]):
         return False
     fee = units * fill * rules.fee
-    a[UNITS] = direction * units
-    a[CASH] = (
-        0.0
-        if direction > 0 and rules.size == 1.0 and not rules.fixed_units
-        else a[CASH] - direction * units * fill - fee
-    )
-    a[ENTRY_PRICE], a[ENTRY_FEE], a[ENTRY_BAR] = fill, fee, bar
+    a[UNITS], c[SIDE] = sign * units, side
+    a[CASH] = terms[side + REST] * (a[CASH] - sign * units * fill - fee)
+    a[ENTRY_PRICE], a[ENTRY_FEE], c[ENTRY_BAR] = fill, fee, bar
     a[FEES] += fee
     a[TRADED] += units * fill
     return True
 
 
 @njit(**INLINE)
-def close_position(a, price, bar, reason, rules, trades):
-    """Close the position at a raw price and book the trade; targets are limit orders and do not slip by themselves."""
-    units, entry = a[UNITS], a[ENTRY_PRICE]
-    direction = 1.0 if units > 0 else -1.0
-    fill = price if reason == TARGET and not rules.targets_slip else price * (1.0 - direction * rules.slippage)
-    value = abs(units) * fill
+def close_position(a, c, terms, fill, bar, reason, rules, trades):
+    """Close the position at a fill price and book the trade."""
+    units, entry, side = a[UNITS], a[ENTRY_PRICE], c[SIDE]
+    size = terms[side + SIGN] * units
+    value = size * fill
     fee = value * rules.fee
     pnl = units * (fill - entry) - fee - a[ENTRY_FEE]
-    gain = pnl / (abs(units) * entry)
-    a[CASH] += units * (fill * (1.0 - direction * rules.fee))
+    gain = pnl / (size * entry)
+    a[CASH] += units * (fill * terms[side + PROCEEDS])
     a[FEES] += fee
     a[TRADED] += value
-    a[TRADES] += 1
-    a[WINS] += pnl > 0.0
+    c[TRADES] += 1
+    c[WINS] += pnl > 0.0
     a[GAINS] += max(pnl, 0.0)
     a[LOSSES] -= min(pnl, 0.0)
     a[WIN_RETURNS] += max(gain, 0.0)
     a[LOSS_RETURNS] += min(gain, 0.0)
     a[BEST] = max(a[BEST], gain)
     a[WORST] = min(a[WORST], gain)
-    a[HOLD_BARS] += bar - a[ENTRY_BAR]
-    record(a, trades, fill, bar, a[ENTRY_FEE] + fee, pnl, gain, reason)
+    c[HOLD_BARS] += bar - c[ENTRY_BAR]
+    record(a, c, trades, fill, bar, a[ENTRY_FEE] + fee, pnl, gain, reason)
     a[UNITS] = 0.0
 
 
 @njit(**INLINE)
-def record(a, trades, price, bar, fees, pnl, gain, reason):
+def record(a, c, trades, price, bar, fees, pnl, gain, reason):
     """Write a trade down, where the caller gave room for it."""
-    row = np.int64(a[RECORDED])
+    row = c[RECORDED]
     if row >= trades.shape[0]:
         return
-    a[RECORDED] += 1
+    c[RECORDED] += 1
     trades[row, T_UNITS] = a[UNITS]
-    trades[row, T_ENTRY_BAR] = a[ENTRY_BAR]
+    trades[row, T_ENTRY_BAR] = c[ENTRY_BAR]
     trades[row, T_EXIT_BAR] = bar
     trades[row, T_ENTRY_PRICE] = a[ENTRY_PRICE]
     trades[row, T_EXIT_PRICE] = price
@@ -195,15 +200,14 @@ def planned_exit(masks, decision, direction, entry_bar, n, rules):
     """(bar, reason, deciding bar) of the exit by signal, opposite entry or holding time; bar is n without one."""
     exits = masks[EXITS] if direction > 0 else masks[SHORT_EXITS]
     opposite = masks[SHORT_ENTRIES] if direction > 0 else masks[ENTRIES]
-    until = n
-    if rules.hold > 0:  # a later signal would come too late
-        until = min(n, entry_bar + rules.hold - rules.lag + 1)
+    left = entry_bar + rules.hold
+    until = min(n, left - rules.lag + 1)  # a later signal would come too late
     decided = next_bit(exits, opposite if rules.reverses else exits, decision + 1, until)
     if decided >= until:
         decided = n
     bar = min(decided + rules.lag, n)
-    if rules.hold > 0 and entry_bar + rules.hold < bar:
-        return entry_bar + rules.hold, HOLD, n
+    if left < bar:
+        return left, HOLD, n
     return bar, SIGNAL, decided
 
 

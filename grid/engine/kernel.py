@@ -23,11 +23,14 @@ from grid.engine.accounts import (
     BLOCK_END,
     CASH,
     CLOSES,
+    COUNTS,
     ENTRY_FEE,
     ENTRY_PRICE,
     EQUITY,
     INLINE,
+    LEAVE,
     LOW,
+    NEVER,
     OPEN,
     OPENS,
     OPTIONS,
@@ -38,13 +41,15 @@ from grid.engine.accounts import (
     RECORDED,
     RETURNS,
     RUIN,
+    SIDE,
     SIGNAL,
     SUMS,
+    TARGET,
     TRADE_COLUMNS,
     UNITS,
     WORST,
 )
-from grid.engine.execution import Rules
+from grid.engine.execution import RULES, Rules
 from grid.engine.fills import (
     buy_or_sell,
     close_position,
@@ -70,29 +75,33 @@ def _sources() -> int:
 
 
 @njit(**INLINE)
-def hold_position(a, sums, prices, close, masks, decision, direction, entry_bar, edges, blocks, rules, trades, curve):
+def hold_position(
+    a, c, terms, sums, prices, masks, decision, direction, entry_bar, edges, blocks, rules, trades, curve
+):
     """Carry one position to its end: (exit bar or n, next deciding bar, direction that follows at once or 0)."""
-    n = prices[CLOSES].shape[0]
+    close = prices[CLOSES]
+    n = close.shape[0]
     exit_bar, reason, decided = planned_exit(masks, decision, direction, entry_bar, n, rules)
-    price = 0.0
-    if exit_bar == n - 1 and not rules.last_fill:
+    if exit_bar >= n - 1 + rules.last_fill:
         exit_bar = n
-    if exit_bar < n:
-        price = prices[CLOSES if rules.at_close else OPENS][np.uint64(exit_bar)]
+    price = prices[CLOSES if rules.at_close else OPENS][np.uint64(min(exit_bar, n - 1))]
+    leave = terms[c[SIDE] + LEAVE]
     if rules.stop_loss > 0 or rules.take_profit > 0 or rules.trailing_stop > 0:
         first = entry_bar + (1 if rules.at_close else rules.stops_wait)
         last = min(exit_bar if rules.at_close or rules.stops_first else exit_bar - 1, n - 1)
-        base = prices[CLOSES][decision] if rules.stops_on_signal else a[ENTRY_PRICE]
+        base = close[decision] if rules.stops_on_signal else a[ENTRY_PRICE]
         hit, level, why = find_stop(prices, (first, last), direction, (base, a[ENTRY_PRICE]), rules)
         if why != OPEN:
             exit_bar, price, reason = hit, level, why
-    marked = mark_held(a, sums, close, prices[RETURNS], entry_bar, exit_bar, edges, blocks, rules, curve)
+            if why == TARGET and not rules.targets_slip:  # a limit order does not slip by itself
+                leave = 1.0
+    marked = mark_held(a, c, sums, close, prices[RETURNS], entry_bar, exit_bar, edges, blocks, rules, curve)
     if marked < exit_bar:
-        exit_bar, price, reason = marked, prices[CLOSES][marked], RUIN
+        exit_bar, price, reason, leave = marked, close[marked], RUIN, terms[c[SIDE] + LEAVE]
     if exit_bar >= n:
         return n, n, 0
-    advance_block(a, sums, exit_bar, edges, blocks, rules)
-    close_position(a, price, exit_bar, reason, rules, trades)
+    advance_block(a, c, sums, exit_bar, edges, blocks, rules)
+    close_position(a, c, terms, price * leave, exit_bar, reason, rules, trades)
     if reason == RUIN:
         return exit_bar, n, 0
     follow = next_direction(masks, decided, direction, rules) if reason == SIGNAL else 0
@@ -106,7 +115,8 @@ def hold_position(a, sums, prices, close, masks, decision, direction, entry_bar,
 def rules_of(x):
     """The rules as they were before `Engine` made an array of them, which costs less to pass.
 
-    Flags become integers first: a test of one is two instructions then, and four where it stays a float.
+    Flags become integers first: a test of one is two instructions then, and four where it stays a float. Without a
+    holding time, one that never ends spares testing for it.
     """
     return Rules(
         x[0],
@@ -121,7 +131,7 @@ def rules_of(x):
         x[9],
         x[10],
         x[11],
-        int(x[12]),
+        int(x[12]) if x[12] > 0 else NEVER,
         int(x[13]),
         x[14],
         x[15],
@@ -138,13 +148,13 @@ def rules_of(x):
 @njit(**INLINE)
 def run_trial(prices, masks, edges, numbers, row, blocks, trades, curve):
     """See `simulate`."""
-    n = prices[CLOSES].shape[0]
-    close = prices[CLOSES]
-    a, sums, rules = scratch(ACCOUNTS), scratch(SUMS), rules_of(numbers)
+    close, rules, terms = prices[CLOSES], rules_of(numbers), numbers[RULES:]
+    n = close.shape[0]
+    a, c, sums = scratch(ACCOUNTS, np.float64), scratch(COUNTS, np.int64), scratch(SUMS, np.float64)
     a[CASH] = a[EQUITY] = a[BEFORE] = a[PEAK] = a[LOW] = rules.cash
-    a[PEAK_BAR] = a[PEAK_FROM] = -1.0
+    c[PEAK_BAR] = c[PEAK_FROM] = -1
     a[BEST], a[WORST] = -np.inf, np.inf
-    a[BLOCK_END] = edges[1]
+    c[BLOCK_END] = edges[1]
     unmarked, decision, follow = 0, 0, 0
     while unmarked < n:
         if follow != 0:
@@ -152,27 +162,27 @@ def run_trial(prices, masks, edges, numbers, row, blocks, trades, curve):
             decision = bar - rules.lag
         else:
             decision, direction = next_entry(masks, decision, n, rules)
-            bar = min(decision + rules.lag, n)
-            if bar == n - 1 and not rules.last_fill:
+            bar = decision + rules.lag
+            if bar >= n - 1 + rules.last_fill:
                 bar = n
-            mark_flat(a, sums, close, unmarked, bar, edges, blocks, rules, curve)
+            mark_flat(a, c, sums, close, unmarked, bar, edges, blocks, rules, curve)
             unmarked = bar
             if bar == n:
                 break
         price = prices[CLOSES if rules.at_close else OPENS][np.uint64(bar)]
         follow = 0
-        if buy_or_sell(a, direction, price, bar, rules):
+        if buy_or_sell(a, c, terms, direction, price, bar, rules):
             unmarked, decision, follow = hold_position(
-                a, sums, prices, close, masks, decision, direction, bar, edges, blocks, rules, trades, curve
+                a, c, terms, sums, prices, masks, decision, direction, bar, edges, blocks, rules, trades, curve
             )
         else:
             decision += 1
     if a[UNITS] != 0.0:
-        pnl = a[UNITS] * (prices[CLOSES][n - 1] - a[ENTRY_PRICE]) - a[ENTRY_FEE]
+        pnl = a[UNITS] * (close[n - 1] - a[ENTRY_PRICE]) - a[ENTRY_FEE]
         gain = pnl / (abs(a[UNITS]) * a[ENTRY_PRICE])
-        record(a, trades, prices[CLOSES][n - 1], n - 1, a[ENTRY_FEE], pnl, gain, OPEN)
-    summarise(a, sums, close, edges, blocks, rules, row)
-    return np.int64(a[RECORDED])
+        record(a, c, trades, close[n - 1], n - 1, a[ENTRY_FEE], pnl, gain, OPEN)
+    summarise(a, c, sums, close, edges, blocks, rules, row)
+    return c[RECORDED]
 
 
 def _compiled(sources: int) -> Any:
@@ -189,7 +199,7 @@ def _compiled(sources: int) -> Any:
         prices: open, high, low, close, and the return to each close from the one before it, float64[n] each. masks:
         entries, exits, short entries and short exits, uint64[words] each, little bit order, no bit beyond n; those of a
         side that is not traded are not read.
-        edges: int64[S + 1] row numbers, from 0 to n. numbers: the Rules, as floats.
+        edges: int64[S + 1] row numbers, from 0 to n. numbers: the Rules as floats, and the terms of fills after them.
         Written: row float64[len(METRICS)]; blocks float64[3, S] (sum of r, sum of r^2, closed trades); trades
         float64[k, TRADE_COLUMNS], the first k trades, the open one last; curve float64[n] (or [0]), the equity.
         """

@@ -5,6 +5,7 @@ said: bar i of a position goes into lane i % 8, lanes go on from position to pos
 end. The result depends on the trial alone.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
@@ -33,7 +34,7 @@ def _constant(value: float) -> Any:
 
 
 def _load(builder: Any, data: Any, index: Any, inside: Any = None) -> Any:
-    """Eight neighbours from `index` on, or those of them that are `inside`; what is not is not read, and is 1."""
+    """Eight neighbours from `index` on, or those of them that are `inside`; what is not is not read, and is 0."""
     pointer = builder.bitcast(builder.gep(data, [index]), VECTOR.as_pointer())
     if inside is None:
         loaded = builder.load(pointer)
@@ -43,7 +44,7 @@ def _load(builder: Any, data: Any, index: Any, inside: Any = None) -> Any:
     masked = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(VECTOR, kinds), "llvm.masked.load.v8f64.p0v8f64"
     )
-    return builder.call(masked, [pointer, ir.Constant(ir.IntType(32), 8), inside, _constant(1.0)])
+    return builder.call(masked, [pointer, ir.Constant(ir.IntType(32), 8), inside, _constant(0.0)])
 
 
 def _lesser(builder: Any, a: Any, b: Any) -> Any:
@@ -69,13 +70,6 @@ def _folded(builder: Any, vector: Any, join: Any) -> Any:
     return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
 
 
-def _spread_index(builder: Any, value: Any) -> Any:
-    kind = ir.VectorType(INDEX, LANES)
-    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
-    lanes = ir.Constant(LANE_NUMBERS, [0] * LANES)
-    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), lanes)
-
-
 def _multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c, rounded once."""
     kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
@@ -90,30 +84,28 @@ def _vectors(builder: Any, data: Any) -> list[Any]:
 
 def _add_returns(builder: Any, slots: list[Any], r: Any, floor: Any, mask: Any = None) -> None:
     """Add eight returns to the sums, or those of them in the mask."""
-    r = _kept(builder, mask, r, 0.0)
     r2 = builder.fmul(r, r)
-    below = _kept(builder, mask, _lesser(builder, builder.fsub(r, floor), _constant(0.0)), 0.0)
-    _add(builder, slots[0], r)
-    _add(builder, slots[1], r2)
-    builder.store(_multiply_add(builder, r2, r, builder.load(slots[2])), slots[2])
-    builder.store(_multiply_add(builder, r2, r2, builder.load(slots[3])), slots[3])
-    builder.store(_multiply_add(builder, below, below, builder.load(slots[4])), slots[4])
+    below = _lesser(builder, builder.fsub(r, floor), _constant(0.0))
+    _change(builder, slots[0], lambda x: builder.fadd(x, r), mask)
+    _change(builder, slots[1], lambda x: builder.fadd(x, r2), mask)
+    _change(builder, slots[2], lambda x: _multiply_add(builder, r2, r, x), mask)
+    _change(builder, slots[3], lambda x: _multiply_add(builder, r2, r2, x), mask)
+    _change(builder, slots[4], lambda x: _multiply_add(builder, below, below, x), mask)
 
 
-def _add_values(builder: Any, slots: list[Any], values: Any, mask: Any = None) -> None:
-    """Add eight values to the sum, the largest and the smallest of `slots`, or those of them in the mask."""
+def _add_values(builder: Any, slots: list[Any], factor: Any, values: Any, mask: Any = None) -> None:
+    """Add eight values, times a factor, to the sum of `slots`; and the values to its largest and its smallest."""
     total, most, least = slots
-    _add(builder, total, _kept(builder, mask, values, 0.0))
-    builder.store(_greater(builder, builder.load(most), _kept(builder, mask, values, -INFINITY)), most)
-    builder.store(_lesser(builder, builder.load(least), _kept(builder, mask, values, INFINITY)), least)
+    _change(builder, total, lambda x: _multiply_add(builder, factor, values, x), mask)
+    _change(builder, most, lambda x: _greater(builder, x, values), mask)
+    _change(builder, least, lambda x: _lesser(builder, x, values), mask)
 
 
-def _kept(builder: Any, mask: Any, value: Any, otherwise: float) -> Any:
-    return value if mask is None else builder.select(mask, value, _constant(otherwise))
-
-
-def _add(builder: Any, slot: Any, value: Any) -> None:
-    builder.store(builder.fadd(builder.load(slot), value), slot)
+def _change(builder: Any, slot: Any, change: Callable[[Any], Any], mask: Any) -> None:
+    """Change the lanes of a slot that are in the mask, which takes no instruction of its own; all without one."""
+    before = builder.load(slot)
+    after = change(before)
+    builder.store(after if mask is None else builder.select(mask, after, before), slot)
 
 
 def _move_in(builder: Any, before: Any, now: Any) -> Any:
@@ -125,6 +117,7 @@ class _Lanes:
     """What the two kinds of sums over closes have in common: their slots, the loop, and the bars beyond it."""
 
     def __init__(self, builder: Any, sums: Any, bars: tuple[Any, Any], waits: Any) -> None:
+        """waits: 1 where a return waits to be summed up with the last bars, else 0."""
         self.builder = builder
         self.start, self.stop = bars
         self.vectors = _vectors(builder, sums)
@@ -132,11 +125,17 @@ class _Lanes:
         self.slots += [cgutils.alloca_once_value(builder, _constant(value)) for value in (-INFINITY, INFINITY)]
         self.rest = builder.and_(builder.sub(self.stop, self.start), ir.Constant(INDEX, LANES - 1))
         self.whole = builder.sub(self.stop, self.rest)
-        numbers = ir.Constant(ir.VectorType(INDEX, LANES), list(range(LANES)))
-        self.held = builder.icmp_signed("<", numbers, _spread_index(builder, self.rest))
+        one = ir.Constant(INDEX, 1)
+        held = builder.sub(builder.shl(one, self.rest), one)
+        self.held = self._mask(held)
         self.last = ir.Constant(self.held.type, [False] * (LANES - 1) + [True])
-        self.returns = builder.select(waits, builder.or_(self.held, self.last), self.held)
-        self.more = builder.or_(waits, builder.icmp_signed("!=", self.rest, ir.Constant(INDEX, 0)))
+        self.returns = self._mask(builder.or_(held, builder.shl(waits, ir.Constant(INDEX, LANES - 1))))
+        self.more = builder.icmp_signed("!=", builder.or_(self.rest, waits), ir.Constant(INDEX, 0))
+
+    def _mask(self, bits: Any) -> Any:
+        """The low bits of an integer as a mask of lanes."""
+        builder = self.builder
+        return builder.bitcast(builder.trunc(bits, ir.IntType(LANES)), ir.VectorType(ir.IntType(1), LANES))
 
     def eights(self) -> Any:
         """A loop over the first bar of each whole vector."""
@@ -155,33 +154,34 @@ class _Lanes:
 
 
 PAIR, TRIPLE, QUAD = (types.UniTuple(types.float64, count) for count in (2, 3, 4))
-BARS = types.UniTuple(types.int64, 2)
+SPAN = types.UniTuple(types.int64, 3)
+EXTREMES = types.Tuple((types.float64, types.float64, types.boolean))
 
 
 @intrinsic
-def _held_sums(typingctx: Any, close: Any, sums: Any, bars: Any, account: Any, limits: Any) -> Any:  # noqa: ARG001 -- numba's signature
-    """Sum up the closes of bars = (start, stop) in a position; the largest and the smallest equity at them.
+def _held_sums(typingctx: Any, close: Any, sums: Any, span: Any, account: Any, limits: Any) -> Any:  # noqa: ARG001 -- numba's signature
+    """Sum up the closes of a position; the largest and the smallest equity at them.
 
-    account: cash, units, the equity before `start`, and that before it, where the return from it waits to be summed up
-    (else the same): it takes a lane of the last bars, as one is always free. limits: the risk-free return a bar, and
-    the equity at which an account is lost: nothing is summed up where one is. sums: see accounts.py.
+    span: the first bar, that after the last, and 1 where the return to the equity before them waits to be summed up,
+    else 0: it takes a lane of the last bars, as one is always free. account: cash, units, the equity before, and that
+    before it. free: the risk-free return a bar. sums: see accounts.py.
     """
     if not isinstance(close, types.Array):
         return None
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data, places = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 1))
-        cash, units, equity, before = cgutils.unpack_tuple(builder, args[3])
+        start, stop, waits = cgutils.unpack_tuple(builder, args[2])
+        lanes = _Lanes(builder, places, (start, stop), waits)
         free, nothing = cgutils.unpack_tuple(builder, args[4])
-        waits = builder.fcmp_unordered("!=", equity, before)
-        lanes = _Lanes(builder, places, tuple(cgutils.unpack_tuple(builder, args[2])), waits)
-        cash, units, equity, before, floor = (_spread(builder, v) for v in (cash, units, equity, before, free))
+        numbers = (*cgutils.unpack_tuple(builder, args[3]), free)
+        cash, units, equity, before, floor = (_spread(builder, number) for number in numbers)
         latest = cgutils.alloca_once_value(builder, equity)
 
         def add(now: Any, last: Any, returns: Any = None, closes: Any = None) -> None:
             r = builder.fsub(builder.fdiv(now, last), _constant(1.0))
             _add_returns(builder, lanes.slots[:5], r, floor, returns)
-            _add_values(builder, lanes.slots[5:], now, closes)
+            _add_values(builder, lanes.slots[5:], _constant(1.0), now, closes)
 
         with lanes.eights() as (i, _):
             now = builder.fadd(cash, builder.fmul(units, _load(builder, data, i)))
@@ -192,14 +192,15 @@ def _held_sums(typingctx: Any, close: Any, sums: Any, bars: Any, account: Any, l
             last = builder.select(lanes.last, before, _move_in(builder, builder.load(latest), now))
             add(builder.select(lanes.last, equity, now), last, lanes.returns, lanes.held)
         most, least = lanes.extremes()
-        lanes.write(builder.fcmp_ordered(">", least, nothing))
-        return context.make_tuple(builder, signature.return_type, [most, least])
+        alive = builder.fcmp_ordered(">", least, nothing)
+        lanes.write(alive)
+        return context.make_tuple(builder, signature.return_type, [most, least, alive])
 
-    return PAIR(close, sums, BARS, QUAD, PAIR), generate
+    return EXTREMES(close, sums, SPAN, QUAD, PAIR), generate
 
 
 @intrinsic
-def _all_in_sums(typingctx: Any, rows: Any, sums: Any, bars: Any, account: Any, limits: Any) -> Any:  # noqa: ARG001 -- numba's signature
+def _all_in_sums(typingctx: Any, rows: Any, sums: Any, span: Any, account: Any, limits: Any) -> Any:  # noqa: ARG001 -- numba's signature
     """The same for an account that is all in the position: its returns are those of the price, and need no division.
 
     rows: the closes, and the return to each from the one before it. account: units, the equity before `start`, and that
@@ -214,14 +215,14 @@ def _all_in_sums(typingctx: Any, rows: Any, sums: Any, bars: Any, account: Any, 
             context.make_array(signature.args[0].dtype)(context, builder, row).data
             for row in cgutils.unpack_tuple(builder, args[0])
         )
+        start, stop, waits = cgutils.unpack_tuple(builder, args[2])
         units, equity, before = cgutils.unpack_tuple(builder, args[3])
-        free, nothing = cgutils.unpack_tuple(builder, args[4])
         one = ir.Constant(ir.DoubleType(), 1.0)
-        waits = builder.fcmp_unordered("!=", equity, before)
-        lanes = _Lanes(builder, places, tuple(cgutils.unpack_tuple(builder, args[2])), waits)
-        entry = builder.fmul(units, builder.load(builder.gep(closes, [lanes.start])))
+        lanes = _Lanes(builder, places, (start, stop), waits)
+        entry = builder.fmul(units, builder.load(builder.gep(closes, [start])))
         first = _spread(builder, builder.fsub(builder.fdiv(entry, equity), one))
         waited = _spread(builder, builder.fsub(builder.fdiv(equity, before), one))
+        free, nothing = cgutils.unpack_tuple(builder, args[4])
         many, floor = _spread(builder, units), _spread(builder, free)
         none = ir.Constant(lanes.held.type, [False] * LANES)
         fresh = cgutils.alloca_once_value(builder, ir.Constant(none.type, [True] + [False] * (LANES - 1)))
@@ -231,45 +232,47 @@ def _all_in_sums(typingctx: Any, rows: Any, sums: Any, bars: Any, account: Any, 
             if held is not None:
                 r = builder.select(lanes.last, waited, r)
             _add_returns(builder, lanes.slots[:5], r, floor, returns)
-            _add_values(builder, lanes.slots[5:], builder.fmul(many, _load(builder, closes, i, held)), held)
+            _add_values(builder, lanes.slots[5:], many, _load(builder, closes, i, held), held)
 
         with lanes.eights() as (i, _):
             add(i)
             builder.store(none, fresh)
         with builder.if_then(lanes.more):
             add(lanes.whole, lanes.returns, lanes.held)
-        most, least = lanes.extremes()
-        lanes.write(builder.fcmp_ordered(">", least, nothing))
-        return context.make_tuple(builder, signature.return_type, [most, least])
+        most, least = (builder.fmul(units, price) for price in lanes.extremes())
+        alive = builder.fcmp_ordered(">", least, nothing)
+        lanes.write(alive)
+        return context.make_tuple(builder, signature.return_type, [most, least, alive])
 
-    return PAIR(rows, sums, BARS, TRIPLE, PAIR), generate
+    return EXTREMES(rows, sums, SPAN, TRIPLE, PAIR), generate
 
 
 @intrinsic
-def _scratch(typingctx: Any, size: Any) -> Any:  # noqa: ARG001 -- numba's signature
-    """float64[size] on the stack, all 0, for as long as the caller runs; `size` is a literal.
+def _scratch(typingctx: Any, size: Any, dtype: Any) -> Any:  # noqa: ARG001 -- numba's signature
+    """An array of 8-byte numbers on the stack, all 0, for as long as the caller runs; `size` is a literal.
 
     Where all that touches it is inlined, the compiler keeps its values in registers, which it cannot do with an array
     that might overlap others.
     """
     if not isinstance(size, types.IntegerLiteral):
         return None
-    kind = types.Array(types.float64, 1, "C")
+    kind = types.Array(dtype.dtype, 1, "C")
     length = size.literal_value
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
-        room = ir.ArrayType(ir.DoubleType(), length)
+        number = context.get_data_type(kind.dtype)
+        room = ir.ArrayType(number, length)
         slot = cgutils.alloca_once(builder, room)
         slot.align = 64
-        builder.store(ir.Constant(room, [0.0] * length), slot)
+        builder.store(ir.Constant(room, [0] * length), slot)
         array = context.make_array(kind)(context, builder)
-        data = builder.bitcast(slot, ir.DoubleType().as_pointer())
+        data = builder.bitcast(slot, number.as_pointer())
         context.populate_array(
             array, data=data, shape=[INDEX(length)], strides=[INDEX(8)], itemsize=INDEX(8), meminfo=None
         )
         return array._getvalue()
 
-    return kind(size), generate
+    return kind(size, dtype), generate
 
 
 held_sums: Any = _held_sums  # numba binds the first argument itself

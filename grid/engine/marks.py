@@ -26,6 +26,7 @@ from grid.engine.accounts import (
     INLINE,
     LOW,
     MARKED_BARS,
+    NEVER,
     PEAK,
     PEAK_BAR,
     PEAK_CASH,
@@ -41,6 +42,7 @@ from grid.engine.accounts import (
     TRADES,
     TRADES_BEFORE,
     UNITS,
+    WAITS,
 )
 from grid.engine.lanes import LANES, all_in_sums, held_sums, joined
 
@@ -48,17 +50,17 @@ NEARLY = 1.0 - 1e-12  # a fall this near to the deepest is looked at exactly
 
 
 @njit(**INLINE)
-def mark_held(a, sums, close, returns, start, stop, edges, blocks, rules, curve):
+def mark_held(a, c, sums, close, returns, start, stop, edges, blocks, rules, curve):
     """Mark the closes [start, stop) in a position; returns `stop`, or the bar whose close ruined the account."""
     bar = start
     while bar < stop:
-        advance_block(a, sums, bar, edges, blocks, rules)
-        until = min(stop, np.int64(a[BLOCK_END]))
-        marked = mark_part(a, sums, close, returns, bar, until, rules)
+        advance_block(a, c, sums, bar, edges, blocks, rules)
+        until = min(stop, c[BLOCK_END])
+        marked = mark_part(a, c, sums, close, returns, bar, until, rules)
         if curve.shape[0] > 0:
             for t in range(bar, marked):
                 curve[t] = a[CASH] + a[UNITS] * close[t]
-        a[HELD_BARS] += marked - bar
+        c[HELD_BARS] += marked - bar
         if marked < until:
             return marked
         bar = until
@@ -66,28 +68,29 @@ def mark_held(a, sums, close, returns, start, stop, edges, blocks, rules, curve)
 
 
 @njit(**INLINE)
-def mark_part(a, sums, close, returns, start, stop, rules):
+def mark_part(a, c, sums, close, returns, start, stop, rules):
     """Mark closes within one block: eight at a time, but not where the account is near ruin."""
-    if rules.fast_path:
-        waits = a[BEFORE] != a[EQUITY]
-        limits = (rules.risk_free_per_bar, RUINED * rules.cash)
-        if a[CASH] == 0.0:
-            account = (a[UNITS], a[EQUITY], a[BEFORE])
-            most, least = all_in_sums((close, returns), sums, (start, stop), account, limits)
-        else:
-            most, least = held_sums(close, sums, (start, stop), (a[CASH], a[UNITS], a[EQUITY], a[BEFORE]), limits)
-        if least > RUINED * rules.cash:
-            a[MARKED_BARS] += stop - start + waits
-            a[EQUITY] = a[BEFORE] = a[CASH] + a[UNITS] * close[np.uint64(stop - 1)]
-            follow_equity(a, close, start, stop, most, least)
-            return stop
-    return mark_each(a, sums, close, start, stop, rules)
+    if not rules.fast_path:
+        return mark_each(a, c, sums, close, start, stop, rules)
+    span, limits = (start, stop, c[WAITS]), (rules.risk_free_per_bar, RUINED * rules.cash)
+    if a[CASH] == 0.0:
+        account = (a[UNITS], a[EQUITY], a[BEFORE])
+        most, least, alive = all_in_sums((close, returns), sums, span, account, limits)
+    else:
+        most, least, alive = held_sums(close, sums, span, (a[CASH], a[UNITS], a[EQUITY], a[BEFORE]), limits)
+    if not alive:
+        return mark_each(a, c, sums, close, start, stop, rules)
+    c[MARKED_BARS] += stop - start + c[WAITS]
+    c[WAITS] = 0
+    a[EQUITY] = a[BEFORE] = a[CASH] + a[UNITS] * close[np.uint64(stop - 1)]
+    follow_equity(a, c, close, start, stop, most, least)
+    return stop
 
 
 @njit(**INLINE)
-def mark_each(a, sums, close, start, stop, rules):
+def mark_each(a, c, sums, close, start, stop, rules):
     """Mark closes within one block bar by bar; returns `stop`, or the bar whose close ruined the account."""
-    add_waiting(a, sums, rules)
+    add_waiting(a, c, sums, rules)
     cash, units, nothing = a[CASH], a[UNITS], RUINED * rules.cash
     bar = start
     while bar < stop:
@@ -95,21 +98,21 @@ def mark_each(a, sums, close, start, stop, rules):
         if now <= nothing:
             break
         a[EQUITY] = now
-        add_waiting(a, sums, rules)
+        c[WAITS] = 1
+        add_waiting(a, c, sums, rules)
         sums[HELD_EQUITY] += now
         bar += 1
-    look_up_peak(a, close)
-    follow_each(a, close, start, bar)
+    look_up_peak(a, c, close)
+    follow_each(a, c, close, start, bar)
     return bar
 
 
 @njit(**INLINE)
-def add_waiting(a, sums, rules):
+def add_waiting(a, c, sums, rules):
     """Sum up the return to the last equity, where that waits."""
-    now, before = a[EQUITY], a[BEFORE]
-    if now == before:
+    if c[WAITS] == 0:
         return
-    r = now / before - 1.0
+    r = a[EQUITY] / a[BEFORE] - 1.0
     r2 = r * r
     sums[SUM1] += r
     sums[SUM2] += r2
@@ -117,24 +120,26 @@ def add_waiting(a, sums, rules):
     sums[SUM4] += r2 * r2
     below = min(r - rules.risk_free_per_bar, 0.0)
     sums[DOWNSIDE] += below * below
-    a[MARKED_BARS] += 1
-    a[BEFORE] = now
+    c[MARKED_BARS] += 1
+    c[WAITS] = 0
+    a[BEFORE] = a[EQUITY]
 
 
 @njit(**INLINE)
-def mark_flat(a, sums, close, start, stop, edges, blocks, rules, curve):
+def mark_flat(a, c, sums, close, start, stop, edges, blocks, rules, curve):
     """Mark the closes [start, stop) without a position: only the first can differ from the close before it."""
     if start >= stop:
         return
     now = a[CASH]
     if now != a[EQUITY]:
-        advance_block(a, sums, start, edges, blocks, rules)
-        add_waiting(a, sums, rules)
+        advance_block(a, c, sums, start, edges, blocks, rules)
+        add_waiting(a, c, sums, rules)
         a[EQUITY] = now
+        c[WAITS] = 1
     if now >= a[PEAK]:
-        end_drawdown(a, close, start)
+        end_drawdown(a, c, close, start)
         a[PEAK] = a[LOW] = now
-        a[PEAK_BAR], a[PEAK_FROM] = stop - 1, -1.0
+        c[PEAK_BAR], c[PEAK_FROM] = stop - 1, -1
     a[LOW] = min(a[LOW], now)
     a[AFTER] = min(a[AFTER], now)
     a[SUM_EQUITY] += now * (stop - start)
@@ -143,28 +148,28 @@ def mark_flat(a, sums, close, start, stop, edges, blocks, rules, curve):
 
 
 @njit(**INLINE)
-def advance_block(a, sums, bar, edges, blocks, rules):
+def advance_block(a, c, sums, bar, edges, blocks, rules):
     """Move on to the block that holds `bar`."""
-    while bar >= a[BLOCK_END]:
-        end_block(a, sums, edges, blocks, rules)
+    while bar >= c[BLOCK_END]:
+        end_block(a, c, sums, edges, blocks, rules)
 
 
 @njit(**INLINE)
-def end_block(a, sums, edges, blocks, rules):
+def end_block(a, c, sums, edges, blocks, rules):
     """Write down the current block and begin the next."""
-    add_waiting(a, sums, rules)
-    block = np.int64(a[BLOCK])
+    add_waiting(a, c, sums, rules)
+    block = c[BLOCK]
     blocks[0, block] = joined(sums, SUM1)
     blocks[1, block] = joined(sums, SUM2)
-    blocks[2, block] = a[TRADES] - a[TRADES_BEFORE]
+    blocks[2, block] = c[TRADES] - c[TRADES_BEFORE]
     sums[SUM1 : SUM2 + LANES] = 0.0
-    a[TRADES_BEFORE] = a[TRADES]
-    a[BLOCK] = block + 1
-    a[BLOCK_END] = edges[block + 2] if block + 2 < edges.shape[0] else np.inf
+    c[TRADES_BEFORE] = c[TRADES]
+    c[BLOCK] = block + 1
+    c[BLOCK_END] = edges[block + 2] if block + 2 < edges.shape[0] else NEVER
 
 
 @njit(**INLINE)
-def follow_equity(a, close, start, stop, most, least):
+def follow_equity(a, c, close, start, stop, most, least):
     """Peak, low and deepest fall over closes in a position whose highest and lowest equity are known."""
     peak, low = a[PEAK], min(a[LOW], least)
     if most < peak:
@@ -173,18 +178,18 @@ def follow_equity(a, close, start, stop, most, least):
         return
     depth = a[DEPTH] * NEARLY
     if peak - low > depth * peak or most - least > depth * most:
-        look_up_peak(a, close)
-        follow_each(a, close, start, stop)
+        look_up_peak(a, c, close)
+        follow_each(a, c, close, start, stop)
         return
     a[PEAK], a[LOW], a[AFTER] = most, least, np.inf
-    a[PEAK_FROM], a[PEAK_TO], a[PEAK_CASH], a[PEAK_UNITS] = start, stop, a[CASH], a[UNITS]
+    c[PEAK_FROM], c[PEAK_TO], a[PEAK_CASH], a[PEAK_UNITS] = start, stop, a[CASH], a[UNITS]
 
 
 @njit(**INLINE)
-def follow_each(a, close, start, stop):
+def follow_each(a, c, close, start, stop):
     """The same bar by bar."""
     cash, units = a[CASH], a[UNITS]
-    peak, peak_bar, low, depth, depth_bars = a[PEAK], a[PEAK_BAR], a[LOW], a[DEPTH], a[DEPTH_BARS]
+    peak, peak_bar, low, depth, depth_bars = a[PEAK], c[PEAK_BAR], a[LOW], a[DEPTH], c[DEPTH_BARS]
     for bar in range(start, stop):
         now = cash + units * close[bar]
         if now >= peak:
@@ -196,29 +201,29 @@ def follow_each(a, close, start, stop):
             peak_bar = bar
             low = now
         low = min(low, now)
-    a[PEAK], a[PEAK_BAR], a[LOW], a[DEPTH], a[DEPTH_BARS] = peak, peak_bar, low, depth, depth_bars
+    a[PEAK], c[PEAK_BAR], a[LOW], a[DEPTH], c[DEPTH_BARS] = peak, peak_bar, low, depth, depth_bars
 
 
 @njit(**INLINE)
-def look_up_peak(a, close):
+def look_up_peak(a, c, close):
     """Find the last bar at the peak, and the low after it, in the position where the peak was reached."""
-    if a[PEAK_FROM] < 0.0:
+    if c[PEAK_FROM] < 0:
         return
-    bar, low = np.int64(a[PEAK_TO]) - 1, min(a[AFTER], a[PEAK])
+    bar, low = c[PEAK_TO] - 1, min(a[AFTER], a[PEAK])
     now = a[PEAK_CASH] + a[PEAK_UNITS] * close[bar]
-    while now < a[PEAK] and bar > a[PEAK_FROM]:  # lanes and scalars may round apart
+    while now < a[PEAK] and bar > c[PEAK_FROM]:  # lanes and scalars may round apart
         low = min(low, now)
         bar -= 1
         now = a[PEAK_CASH] + a[PEAK_UNITS] * close[bar]
-    a[PEAK_BAR], a[LOW], a[PEAK_FROM] = bar, low, -1.0
+    c[PEAK_BAR], a[LOW], c[PEAK_FROM] = bar, low, -1
 
 
 @njit(**INLINE)
-def end_drawdown(a, close, bar):
+def end_drawdown(a, c, close, bar):
     """A peak regained (or the data's end) at `bar` settles the fall from the last peak."""
     if a[PEAK] - a[LOW] > a[DEPTH] * NEARLY * a[PEAK]:
-        look_up_peak(a, close)
+        look_up_peak(a, c, close)
         fall = (a[PEAK] - a[LOW]) / a[PEAK]
         if fall > a[DEPTH]:
             a[DEPTH] = fall
-            a[DEPTH_BARS] = bar - a[PEAK_BAR]
+            c[DEPTH_BARS] = bar - c[PEAK_BAR]

@@ -35,14 +35,14 @@ from grid.engine.marks import end_block, end_drawdown
 
 
 @njit(**INLINE)
-def summarise(a, sums, close, edges, blocks, rules, row):
+def summarise(a, c, sums, close, edges, blocks, rules, row):
     """The metrics row, in the order of METRICS, from the accounts."""
     n = close.shape[0]
-    end_drawdown(a, close, n - 1)
+    end_drawdown(a, c, close, n - 1)
     if a[DEPTH] < ZERO_FALL:
-        a[DEPTH] = a[DEPTH_BARS] = 0.0
-    while a[BLOCK] < edges.shape[0] - 1:
-        end_block(a, sums, edges, blocks, rules)
+        a[DEPTH], c[DEPTH_BARS] = 0.0, 0
+    while c[BLOCK] < edges.shape[0] - 1:
+        end_block(a, c, sums, edges, blocks, rules)
     sum1, sum2, sum3 = 0.0, 0.0, joined(sums, SUM3)
     for block in range(edges.shape[0] - 1):
         if edges[block] == edges[block + 1]:
@@ -65,14 +65,14 @@ def summarise(a, sums, close, edges, blocks, rules, row):
     row[2] = np.sqrt(sample * ppy)
     row[3] = excess / np.sqrt(sample) * np.sqrt(ppy) if variance > 0 else np.nan
     idle = min(-rules.risk_free_per_bar, 0.0)
-    downside = joined(sums, DOWNSIDE) + (n - a[MARKED_BARS]) * idle * idle
+    downside = joined(sums, DOWNSIDE) + (n - c[MARKED_BARS]) * idle * idle
     falls = downside > ZERO_FALL * ZERO_FALL * sum2
     row[4] = excess / np.sqrt(downside / n) * np.sqrt(ppy) if falls else np.nan
     row[6] = a[DEPTH]
     row[5] = row[1] / a[DEPTH] if a[DEPTH] > 0 else np.nan
-    row[7] = a[DEPTH_BARS]
-    trade_metrics(a, row)
-    row[17] = a[HELD_BARS] / n if n > 0 else np.nan
+    row[7] = c[DEPTH_BARS]
+    trade_metrics(a, c, row)
+    row[17] = c[HELD_BARS] / n if n > 0 else np.nan
     equity = a[SUM_EQUITY] + joined(sums, HELD_EQUITY)
     row[18] = a[TRADED] * n / equity if equity > 0 else np.nan
     row[19] = a[FEES]
@@ -89,9 +89,9 @@ def summarise(a, sums, close, edges, blocks, rules, row):
 
 
 @njit(**INLINE)
-def trade_metrics(a, row):
+def trade_metrics(a, c, row):
     """Metrics 8 to 16: those over closed trades."""
-    trades, wins = a[TRADES], a[WINS]
+    trades, wins = c[TRADES], c[WINS]
     losses = trades - wins
     row[8:17] = np.nan
     row[15] = trades
@@ -100,7 +100,7 @@ def trade_metrics(a, row):
         row[10] = (a[WIN_RETURNS] + a[LOSS_RETURNS]) / trades
         row[13] = a[BEST]
         row[14] = a[WORST]
-        row[16] = a[HOLD_BARS] / trades
+        row[16] = c[HOLD_BARS] / trades
     if a[LOSSES] > 0:
         row[9] = a[GAINS] / a[LOSSES]
     if wins > 0:

@@ -19,8 +19,9 @@ from grid.pareto import front
 ASKS_PER_POINT = 4
 """Suggestions that are looked at for each point that is wanted: near the end of a search most were tried before."""
 FINE = 100
-"""A dimension of so many values in order is drawn from a continuous range and rounded. The kernels of TPE are a hundredth
-of the range wide at least, so it is the same density; without a mass of each value for each kernel it is asked for faster.
+"""A dimension of so many values in order is drawn from a continuous range, and rounded. The kernels of TPE are at least
+a hundredth of the range wide, so that is the same density. It is asked for 6 times as fast: a discrete one takes the
+mass of each value under each kernel.
 """
 
 
