@@ -37,8 +37,8 @@ def main() -> None:
             "",
             "## One process",
             "",
-            "CPU time, through `Strategy.signals`, all metrics and 16 blocks, indicators warm; "
-            "median of 5 rounds over 100 points.",
+            "CPU time, through `Strategy.signals`, all metrics and 16 blocks, in steady state: indicators and their "
+            f"float32 copies are there. Median of {engine.ROUNDS} rounds over 100 points.",
             "",
             *cost,
             "",

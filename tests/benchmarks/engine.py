@@ -87,9 +87,8 @@ def table(folder: Path) -> list[str]:
     hours, days, minutes = (made(folder, *kind) for kind in (("1H", 35_040), ("1D", 3_650), ("1m", 525_600)))
     for name, points in strategies().items():
         lines += [_line(name, hours, points, label) for label in MODELS]
-    for bars in (days, minutes):
-        some = strategies()["sma_cross"][:: 1 if bars is days else 10]
-        lines.append(_line("sma_cross", bars, some, "long, all-in"))
+    lines += [_line(name, days, points, "long, all-in") for name, points in strategies().items()]
+    lines.append(_line("sma_cross", minutes, strategies()["sma_cross"][::10], "long, all-in"))
     return lines
 
 
