@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from grid.cli import app
 from storage.ohlcv import DatasetKey, OhlcvStore
-from storage.parquet import decode, of_arrow
+from storage.parquet import decode, decoder, of_arrow
 from storage.providers import CachedProvider, provider_for
 from storage.providers.cache import _intact
 from storage.sessions import CommitRecord, SessionFolder, SessionStore, encode_json
@@ -61,15 +61,19 @@ def _reads(folder: Path, s3: str) -> list[str]:
         _row("a year of minutes, read and checked", lambda: OhlcvStore(near).read(minutes), "S3, the node's cache"),
         _row(
             "the same without the LIST",
-            lambda: of_arrow(near.derived(year, tag, lambda data: data)[0]),
+            lambda: of_arrow(near.derived(year, tag, _never, decoder())[0]),
             "the node's cache alone",
         ),
         _row(
             "the same for the first time in a process",
-            lambda: (_intact.clear(), near.derived(year, tag, lambda data: data)),
+            lambda: (_intact.clear(), near.derived(year, tag, _never, decoder())),
             "the node's cache alone",
         ),
     ]
+
+
+def _never(_: bytes) -> bytes:
+    raise AssertionError("the node's cache has it already")
 
 
 def _unverified(data: bytes) -> Any:
