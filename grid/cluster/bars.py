@@ -27,7 +27,7 @@ class BarsOnCluster:
     def __init__(self, work: Work, spec: dict[str, Any], keys: list[Any]) -> None:
         self._work, self._spec, self._keys = work, spec, keys
         self._bars: dict[int, Any] = {}
-        self._loader: Any = self._start()  # None once all are there
+        self._loader: Any = self._start()  # None where nothing is left to read, or the last one was lost
         self._readers: dict[int, Any] = {}
         self._unread: set[int] = set()
         self._loading: dict[int, Any] = {}  # in the order in which they are read
@@ -66,16 +66,19 @@ class BarsOnCluster:
         elif time.monotonic() - self._turn[1] > LONGEST_LOAD_S:
             self.lost(dataset, bars, f"loading them took longer than {LONGEST_LOAD_S:.0f} s")
 
-    def proved(self, dataset: int, read: Mapping[str, int]) -> None:
+    def proved(self, dataset: int, bars: Any, read: Mapping[str, int]) -> None:
         """A unit on these bars was finished; `read` is what reading them took, which several workers share.
 
-        Once there was one on every dataset, and all are kept, nothing is left to read: also an idle actor takes CPU.
+        Once there was one on every dataset, and all stay, nothing is left to read, and the actor ends: it takes CPU
+        although it has nothing to do.
         """
+        if self._bars.get(dataset) is not bars:
+            return
         if dataset in self._unread:
             self._unread.remove(dataset)
             self._work.observer.read(read)
         self._losses.pop(dataset, None)
-        if not self._unread and len(self._bars) == len(self._keys):
+        if not self._unread and len(self._bars) == len(self._keys) and not self._work.let_go(self._bars, self._room):
             self.close()
 
     def lost(self, dataset: int, bars: Any, reason: str) -> None:

@@ -255,7 +255,7 @@ class Driver:
                 ) from error
             return
         self._dispatcher.finished(attempt, done.seconds, time.monotonic(), done.ran)
-        self._bars.proved(unit.dataset, done.read)
+        self._bars.proved(unit.dataset, sent.bars, done.read)
         self._work.observer.worked(done.cpu_seconds)
         self._collector.take(unit, sent.batch)
         for worker in self._dispatcher.superseded():

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from grid.engine.accounts import NEVER
 from strategies.base import Signals
 
 MARKET_FEES = {"upbit-krw": 0.0005, "upbit-btc": 0.0025, "binance-spot": 0.001, "none": 0.0}
@@ -121,7 +122,7 @@ def terms(of: Rules) -> list[float]:
 def rules(execution: Execution, signals: Signals, periods_per_year: float) -> Rules:
     """The rules of one trial: the sweep's execution model with the strategy's own stops and holding time."""
     fixed, preset = isinstance(execution.size, Units), PRESETS[execution.preset]
-    cooldown = int(_first(signals.cooldown, execution.cooldown))
+    cooldown = min(int(_first(signals.cooldown, execution.cooldown)), NEVER)
     return Rules(
         cash=execution.cash,
         fee=execution.fee,
@@ -135,7 +136,7 @@ def rules(execution: Execution, signals: Signals, periods_per_year: float) -> Ru
         stop_loss=float(_first(signals.stop_loss, execution.stop_loss)),
         take_profit=float(_first(signals.take_profit, execution.take_profit)),
         trailing_stop=float(_first(signals.trailing_stop, execution.trailing_stop)),
-        hold=int(_first(signals.hold, execution.hold)),
+        hold=min(int(_first(signals.hold, execution.hold)), NEVER),
         cooldown=cooldown,
         risk_free_per_bar=execution.risk_free / periods_per_year,
         periods_per_year=periods_per_year,

@@ -91,7 +91,7 @@ def wanted(masks, bar, rules):
 
 @njit(**INLINE)
 def next_entry(masks, start, n, rules):
-    """(bar, direction) of the first signal at or after `start` that an idle account follows; (n, 0) without one."""
+    """(bar, direction) of the first signal at or after `start` that an idle account follows; bar n without one."""
     one = masks[ENTRIES] if rules.longs else masks[SHORT_ENTRIES]
     other = masks[SHORT_ENTRIES] if rules.shorts else masks[ENTRIES]
     bar = next_bit(one, other, start, n)

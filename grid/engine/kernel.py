@@ -5,7 +5,8 @@ position it knows the bar of the exit beforehand, so that all between is marked 
 and knows no objects; `grid/engine/backtest.py` has the manners. The same semantics one bar at a time, slow and obvious,
 are in `tests/naive.py`.
 
-Accounts live in one float64 array `a`, indexed by the names of accounts.py, so that helpers can share them.
+Money lives in one float64 array `a` and counts in one int64 array `c`, indexed by the names of accounts.py, so that
+helpers can share them.
 """
 
 import hashlib

@@ -102,7 +102,7 @@ def _add_values(builder: Any, slots: list[Any], factor: Any, values: Any, mask: 
 
 
 def _change(builder: Any, slot: Any, change: Callable[[Any], Any], mask: Any) -> None:
-    """Change the lanes of a slot that are in the mask, which takes no instruction of its own; all without one."""
+    """Change the lanes of a slot that are in the mask, which AVX-512 does in the same instruction; all without one."""
     before = builder.load(slot)
     after = change(before)
     builder.store(after if mask is None else builder.select(mask, after, before), slot)
@@ -160,11 +160,12 @@ EXTREMES = types.Tuple((types.float64, types.float64, types.boolean))
 
 @intrinsic
 def _held_sums(typingctx: Any, close: Any, sums: Any, span: Any, account: Any, limits: Any) -> Any:  # noqa: ARG001 -- numba's signature
-    """Sum up the closes of a position; the largest and the smallest equity at them.
+    """Sum up the closes of a position: (largest, smallest equity at them, whether the account lives through all).
 
     span: the first bar, that after the last, and 1 where the return to the equity before them waits to be summed up,
     else 0: it takes a lane of the last bars, as one is always free. account: cash, units, the equity before, and that
-    before it. free: the risk-free return a bar. sums: see accounts.py.
+    before it. limits: the risk-free return a bar, and the equity at which an account is lost: nothing is summed up
+    where one is. sums: see accounts.py.
     """
     if not isinstance(close, types.Array):
         return None

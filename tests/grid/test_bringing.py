@@ -103,22 +103,29 @@ def test_the_first_datasets_stay_for_the_next_round_where_there_is_no_room_for_a
     assert read == [10, 5, 5]
 
 
-def test_the_loader_ends_once_everything_is_kept_and_was_used_and_another_reads_what_is_lost(
+def test_the_loader_ends_once_everything_stays_and_was_used_and_another_reads_what_is_lost(
     brought: bars.BarsOnCluster, made: Made
 ) -> None:
-    brought._work.observer = SimpleNamespace(read=lambda _: None)
+    room, work = [0], brought._work
+    work.observer = SimpleNamespace(read=lambda _: None)
+    work.let_go = lambda held, _room: list(held)[room[0] :]
     brought._keys = ["A", "B"]
-    references = [brought.of(dataset, {0, 1}) for dataset in (0, 1)]
-    made.ready.extend(references)
-    for killed, dataset in enumerate((0, 1)):
-        assert (brought.loading(), made.killed) == ([], 0), f"{killed} of two were used"
-        brought.proved(dataset, {})
+    first, second = (brought.of(dataset, {0, 1}) for dataset in (0, 1))
+    made.ready += [first, second]
+    for stay, dataset, bars_ in ((2, 0, first), (1, 1, second)):
+        room[0] = stay
+        brought.proved(dataset, bars_, {})
+        assert (brought.loading(), made.killed) == ([], 0), "one was not used, then one does not stay"
+    room[0] = 2
+    brought.proved(1, second, {})
     assert made.killed == 1
-    brought.proved(1, {})
-    brought.lost(1, references[1], "its node died")
-    assert made.killed == 1
-    assert brought.of(1, {0, 1}) is not references[1]
-    assert brought.loading() == [1]
+    brought.lost(1, second, "its node died")
+    again = brought.of(1, {0, 1})
+    brought.proved(1, second, {})
+    assert (brought.loading(), made.killed) == ([1], 1), "another worker had the old ones still"
+    made.ready.append(again)
+    brought.proved(1, again, {})
+    assert (brought.loading(), made.killed) == ([], 2)
     brought.close()
     assert made.killed == 2
 

@@ -52,6 +52,18 @@ FALL = [(100, 100, 100, 100), (100, 103, 99, 102), (102, 110, 101, 104), (104, 1
 RISE = [(100, 100, 100, 100), (100, 101, 97, 98), (98, 99, 90, 96), (96, 102, 95, 101)]
 
 CASES = [
+    *(
+        Case(f"{hold} bars are no end", WALK, [], opened=1, entries=(0,), execution={"hold": hold})
+        for hold in (10**6, 2**63 - 1, 10**30)
+    ),
+    Case(
+        "nothing is entered before the cooldown ends, which is beyond all bars",
+        WALK,
+        [(LONG, 1, 11, 2, 12, "signal")],
+        entries=(0, 2, 3),
+        exits=(1,),
+        execution={"cooldown": 10**30},
+    ),
     Case("next_open fills at the next open", WALK, [(LONG, 1, 11, 3, 13, "signal")], entries=(0,), exits=(2,)),
     Case(
         "next_close fills at the next close",
