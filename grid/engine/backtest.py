@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from grid.engine import kernel
 from grid.engine.execution import Execution, rules, terms
 from grid.engine.metrics import METRICS
 from grid.errors import BadInput
+from grid.explain import Origins, explain
 from strategies import Bars, SignalError, Signals, Strategy
 
 if TYPE_CHECKING:
@@ -162,7 +164,7 @@ def backtest(bars: Bars, strategy: Strategy, execution: Execution | None = None,
     """Backtest one strategy: `backtest(bars, SmaCross(fast=5, slow=20), fee=0.001)`.
 
     `settings` are fields of `Execution`, for the common case of changing one or two. Raises BadInput for anything but
-    Bars and a strategy with its parameters.
+    Bars and a strategy with its parameters, and for settings that are no execution model.
     """
     if not isinstance(bars, Bars):
         raise BadInput(f"backtest takes Bars, such as grid.load_bars(...) gives, and no {type(bars).__name__}.")
@@ -171,7 +173,10 @@ def backtest(bars: Bars, strategy: Strategy, execution: Execution | None = None,
             f"backtest takes a strategy with its parameters, such as SmaCross(fast=5), and not {strategy!r}."
         )
     given = {} if execution is None else execution.model_dump()
-    model = Execution(**{**given, **settings})
+    try:
+        model = Execution.model_validate({**given, **settings})
+    except ValidationError as error:
+        raise BadInput(explain(error, Execution, settings, Origins())) from None
     if bars.narrow and not model.fast_path:
         bars = replace(bars, narrow=False)
     return Engine(bars, model).backtest(strategy.signals(bars))

@@ -11,6 +11,7 @@ from grid.engine import Engine, Execution, backtest
 from grid.errors import BadInput
 from strategies import Bars, registry
 from strategies.check import sample_bars
+from strategies.sma_cross import SmaCross
 
 PRICES = ("open", "high", "low", "close")
 EXECUTIONS: list[dict[str, Any]] = [
@@ -85,3 +86,10 @@ def test_prices_that_are_no_numbers_are_refused(value: float) -> None:
 def test_settings_out_of_bounds_are_refused(setting: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(setting))):
         Execution.model_validate(setting)
+    with pytest.raises(BadInput, match=f"^{next(iter(setting))}[a-z.]* is .*: it should be .*"):
+        backtest(sample_bars(), SmaCross(), **setting)
+
+
+def test_a_setting_that_there_is_not_is_told_with_the_nearest_one() -> None:
+    with pytest.raises(BadInput, match=r"stop_los is no known field \(did you mean 'stop_loss'\?\)"):
+        backtest(sample_bars(), SmaCross(), stop_los=0.1)
