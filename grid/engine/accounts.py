@@ -12,31 +12,28 @@ ZERO_FALL = 1e-12  # so is a drawdown below this, and a downside below this time
 RUINED = 1e-9  # an account at or below this times the starting cash is lost
 
 # accounts, in float64 `a`: money and position
-CASH, UNITS, ENTRY_PRICE, ENTRY_FEE = range(4)
+CASH, UNITS, ENTRY_PRICE = range(3)
 # marks: equity at the last close; the one whose return to it is not summed up yet, else the same; sum over flat bars
-EQUITY, BEFORE, SUM_EQUITY = range(4, 7)
-# drawdown: peak so far, lowest close since, deepest fall
-PEAK, LOW, DEPTH = range(7, 10)
-# closed trades
-GAINS, LOSSES, WIN_RETURNS, LOSS_RETURNS, BEST, WORST = range(10, 16)
-FEES, TRADED = range(16, 18)
-# the position in which the peak was reached, while PEAK_BAR and LOW wait to be looked up (see marks.py)
-PEAK_CASH, PEAK_UNITS, AFTER = range(18, 21)
-ACCOUNTS = 21
+EQUITY, BEFORE, SUM_EQUITY = range(3, 6)
+# drawdown: peak so far, deepest fall; the lowest since the peak is the least of LOW, AFTER and LOWS_HELD (see marks.py)
+PEAK, DEPTH, LOW, AFTER = range(6, 10)
+# the position in which the peak was reached, while PEAK_BAR and LOW wait to be looked up
+PEAK_CASH, PEAK_UNITS = range(10, 12)
+ACCOUNTS = 12
 
 # counts, in int64 `c`, which the processor adds and compares beside the arithmetic: the bar of the entry, bars held,
 # returns summed up, and whether that from BEFORE to EQUITY waits (1) to be
 ENTRY_BAR, HELD_BARS, MARKED_BARS, WAITS = range(4)
 # the current block: its number, the bar at which it ends, closed trades before it
 BLOCK, BLOCK_END, TRADES_BEFORE = range(4, 7)
-# closed trades, those that won, bars between their fills; trades written down
-TRADES, WINS, HOLD_BARS, RECORDED = range(7, 11)
+# closed trades; trades written down
+TRADES, RECORDED = range(7, 9)
 # drawdown: bar of the peak, bars of the deepest fall; the bars of the position in which the peak was reached, from -1
 # where PEAK_BAR is known
-PEAK_BAR, DEPTH_BARS, PEAK_FROM, PEAK_TO = range(11, 15)
+PEAK_BAR, DEPTH_BARS, PEAK_FROM, PEAK_TO = range(9, 13)
 # the side of the position, LONG or SHORT
-SIDE = 15
-COUNTS = 16
+SIDE = 13
+COUNTS = 14
 NEVER = 2**62
 # what fills of a side are reckoned with, in float64 `terms` from LONG or SHORT on: its sign, the factors from a raw
 # price to the fill of an entry and to that of an exit, that from the value at an exit to the cash, and 0 where nothing
@@ -45,8 +42,13 @@ LONG, SHORT = 0, 5
 SIGN, ENTER, LEAVE, PROCEEDS, REST = range(5)
 # sums over the bars of returns r, r^2, r^3, r^4, and of min(r - free, 0)^2, in lanes (see lanes.py): eight places each
 SUM1, SUM2, SUM3, SUM4, DOWNSIDE = range(0, 40, 8)
-SUMS = 48  # the equity's come last
-HELD_EQUITY = 40
+SUMS = 56  # the equity's come last, and the lowest equity of positions since the peak
+HELD_EQUITY, LOWS_HELD = 40, 48
+# closed trades, in float64 `deals`: those that are not booked yet, by their number modulo 8 (fills, units with their
+# sign); then what is booked of them, in lanes by the same number
+FILL_IN, FILL_OUT, FILL_UNITS = range(0, 24, 8)
+FEES, TRADED, GAINS, LOSSES, WIN_RETURNS, LOSS_RETURNS, BEST, WORST, WINS = range(24, 96, 8)
+DEALS = 96
 
 # columns of a recorded trade
 T_UNITS, T_ENTRY_BAR, T_EXIT_BAR, T_ENTRY_PRICE, T_EXIT_PRICE, T_FEES, T_PNL, T_RETURN, T_REASON = range(9)

@@ -8,22 +8,27 @@ from numba.cpython.unsafe import numbers
 
 from grid.engine.accounts import (
     BEST,
+    FEES,
+    FILL_IN,
+    FILL_OUT,
+    FILL_UNITS,
+    GAINS,
+    LOSSES,
+    LOSS_RETURNS,
+    TRADED,
+    WINS,
+    WIN_RETURNS,
+    WORST,
     CASH,
     ENTER,
     ENTRIES,
     ENTRY_BAR,
-    ENTRY_FEE,
     ENTRY_PRICE,
     EXITS,
-    FEES,
-    GAINS,
     HIGHS,
     HOLD,
-    HOLD_BARS,
     INLINE,
     LONG,
-    LOSS_RETURNS,
-    LOSSES,
     LOWS,
     OPEN,
     OPENS,
@@ -48,13 +53,10 @@ from grid.engine.accounts import (
     T_RETURN,
     T_UNITS,
     TARGET,
-    TRADED,
     TRADES,
     UNITS,
-    WIN_RETURNS,
-    WINS,
-    WORST,
 )
+from grid.engine.lanes import LANES
 
 trailing_zeros: Any = numbers.trailing_zeros
 ONE, SIX, LOW_BITS = np.uint64(1), np.uint64(6), np.uint64(63)
@@ -116,55 +118,64 @@ def buy_or_sell(a, c, terms, direction, price, bar, rules):
     units = rules.size if rules.fixed_units else a[CASH] * (rules.size / cost)
     if a[CASH] <= RUINED * rules.cash or units == np.inf or (rules.fixed_units and units * cost > a[CASH]):
         return False
-    fee = units * fill * rules.fee
     a[UNITS], c[SIDE] = sign * units, side
-    a[CASH] = terms[side + REST] * (a[CASH] - sign * units * fill - fee)
-    a[ENTRY_PRICE], a[ENTRY_FEE], c[ENTRY_BAR] = fill, fee, bar
-    a[FEES] += fee
-    a[TRADED] += units * fill
+    a[CASH] = terms[side + REST] * (a[CASH] - sign * units * fill - units * fill * rules.fee)
+    a[ENTRY_PRICE], c[ENTRY_BAR] = fill, bar
     return True
 
 
 @njit(**INLINE)
-def close_position(a, c, terms, fill, bar, reason, rules, trades):
-    """Close the position at a fill price and book the trade."""
-    units, entry, side = a[UNITS], a[ENTRY_PRICE], c[SIDE]
-    size = terms[side + SIGN] * units
-    value = size * fill
-    fee = value * rules.fee
-    pnl = units * (fill - entry) - fee - a[ENTRY_FEE]
-    gain = pnl / (size * entry)
-    a[CASH] += units * (fill * terms[side + PROCEEDS])
-    a[FEES] += fee
-    a[TRADED] += value
-    c[TRADES] += 1
-    c[WINS] += pnl > 0.0
-    a[GAINS] += max(pnl, 0.0)
-    a[LOSSES] -= min(pnl, 0.0)
-    a[WIN_RETURNS] += max(gain, 0.0)
-    a[LOSS_RETURNS] += min(gain, 0.0)
-    a[BEST] = max(a[BEST], gain)
-    a[WORST] = min(a[WORST], gain)
-    c[HOLD_BARS] += bar - c[ENTRY_BAR]
-    record(a, c, trades, fill, bar, a[ENTRY_FEE] + fee, pnl, gain, reason)
+def close_position(a, c, deals, terms, fill, bar, reason, rules, trades):
+    """Close the position at a fill price; eight trades are booked at a time."""
+    k = np.uint64(c[TRADES] % LANES)
+    deals[FILL_IN + k], deals[FILL_OUT + k], deals[FILL_UNITS + k] = a[ENTRY_PRICE], fill, a[UNITS]
+    a[CASH] += a[UNITS] * (fill * terms[c[SIDE] + PROCEEDS])
+    record(a, c, trades, fill, bar, reason, rules)
     a[UNITS] = 0.0
+    c[TRADES] += 1
+    if k == LANES - 1:
+        book(deals, LANES, rules.fee)
 
 
 @njit(**INLINE)
-def record(a, c, trades, price, bar, fees, pnl, gain, reason):
+def book(deals, count, fee):
+    """Book the first closed trades of those that wait."""
+    for k in range(count):
+        entry, fill, units = deals[FILL_IN + k], deals[FILL_OUT + k], deals[FILL_UNITS + k]
+        cost, value = abs(units) * entry, abs(units) * fill
+        fees = cost * fee + value * fee
+        pnl = units * (fill - entry) - fees
+        gain = pnl / cost
+        deals[FEES + k] += fees
+        deals[TRADED + k] += cost + value
+        deals[GAINS + k] += max(pnl, 0.0)
+        deals[LOSSES + k] -= min(pnl, 0.0)
+        deals[WIN_RETURNS + k] += max(gain, 0.0)
+        deals[LOSS_RETURNS + k] += min(gain, 0.0)
+        deals[BEST + k] = max(deals[BEST + k], gain)
+        deals[WORST + k] = min(deals[WORST + k], gain)
+        deals[WINS + k] += 1.0 if pnl > 0.0 else 0.0
+
+
+@njit(**INLINE)
+def record(a, c, trades, price, bar, reason, rules):
     """Write a trade down, where the caller gave room for it."""
     row = c[RECORDED]
     if row >= trades.shape[0]:
         return
     c[RECORDED] += 1
-    trades[row, T_UNITS] = a[UNITS]
+    units, entry = a[UNITS], a[ENTRY_PRICE]
+    cost, value = abs(units) * entry, abs(units) * price
+    fees = cost * rules.fee + (value * rules.fee if reason != OPEN else 0.0)
+    pnl = units * (price - entry) - fees
+    trades[row, T_UNITS] = units
     trades[row, T_ENTRY_BAR] = c[ENTRY_BAR]
     trades[row, T_EXIT_BAR] = bar
-    trades[row, T_ENTRY_PRICE] = a[ENTRY_PRICE]
+    trades[row, T_ENTRY_PRICE] = entry
     trades[row, T_EXIT_PRICE] = price
     trades[row, T_FEES] = fees
     trades[row, T_PNL] = pnl
-    trades[row, T_RETURN] = gain
+    trades[row, T_RETURN] = pnl / cost
     trades[row, T_REASON] = reason
 
 

@@ -19,13 +19,16 @@ from numba import njit
 from grid.engine import accounts, execution, fills, lanes, marks, summary
 from grid.engine.accounts import (
     ACCOUNTS,
-    BEFORE,
+    AFTER,
     BEST,
+    DEALS,
+    LOWS_HELD,
+    WORST,
+    BEFORE,
     BLOCK_END,
     CASH,
     CLOSES,
     COUNTS,
-    ENTRY_FEE,
     ENTRY_PRICE,
     EQUITY,
     INLINE,
@@ -48,7 +51,6 @@ from grid.engine.accounts import (
     TARGET,
     TRADE_COLUMNS,
     UNITS,
-    WORST,
 )
 from grid.engine.execution import RULES, Rules
 from grid.engine.fills import (
@@ -60,7 +62,7 @@ from grid.engine.fills import (
     planned_exit,
     record,
 )
-from grid.engine.lanes import scratch
+from grid.engine.lanes import LANES, scratch
 from grid.engine.marks import advance_block, mark_flat, mark_held
 from grid.engine.summary import summarise
 
@@ -77,7 +79,7 @@ def _sources() -> int:
 
 @njit(**INLINE)
 def hold_position(
-    a, c, terms, sums, prices, masks, decision, direction, entry_bar, edges, blocks, rules, trades, curve
+    a, c, deals, terms, sums, prices, masks, decision, direction, entry_bar, edges, blocks, rules, trades, curve
 ):
     """Carry one position to its end: (exit bar or n, next deciding bar, direction that follows at once or 0)."""
     close = prices[CLOSES]
@@ -102,7 +104,7 @@ def hold_position(
     if exit_bar >= n:
         return n, n, 0
     advance_block(a, c, sums, exit_bar, edges, blocks, rules)
-    close_position(a, c, terms, price * leave, exit_bar, reason, rules, trades)
+    close_position(a, c, deals, terms, price * leave, exit_bar, reason, rules, trades)
     if reason == RUIN:
         return exit_bar, n, 0
     follow = next_direction(masks, decided, direction, rules) if reason == SIGNAL else 0
@@ -152,9 +154,11 @@ def run_trial(prices, masks, edges, numbers, row, blocks, trades, curve):
     close, rules, terms = prices[CLOSES], rules_of(numbers), numbers[RULES:]
     n = close.shape[0]
     a, c, sums = scratch(ACCOUNTS, np.float64), scratch(COUNTS, np.int64), scratch(SUMS, np.float64)
+    deals = scratch(DEALS, np.float64)
     a[CASH] = a[EQUITY] = a[BEFORE] = a[PEAK] = a[LOW] = rules.cash
     c[PEAK_BAR] = c[PEAK_FROM] = -1
-    a[BEST], a[WORST] = -np.inf, np.inf
+    a[AFTER] = sums[LOWS_HELD : LOWS_HELD + LANES] = np.inf
+    deals[BEST : BEST + LANES], deals[WORST : WORST + LANES] = -np.inf, np.inf
     c[BLOCK_END] = edges[1]
     unmarked, decision, follow = 0, 0, 0
     while unmarked < n:
@@ -174,15 +178,13 @@ def run_trial(prices, masks, edges, numbers, row, blocks, trades, curve):
         follow = 0
         if buy_or_sell(a, c, terms, direction, price, bar, rules):
             unmarked, decision, follow = hold_position(
-                a, c, terms, sums, prices, masks, decision, direction, bar, edges, blocks, rules, trades, curve
+                a, c, deals, terms, sums, prices, masks, decision, direction, bar, edges, blocks, rules, trades, curve
             )
         else:
             decision += 1
     if a[UNITS] != 0.0:
-        pnl = a[UNITS] * (close[n - 1] - a[ENTRY_PRICE]) - a[ENTRY_FEE]
-        gain = pnl / (abs(a[UNITS]) * a[ENTRY_PRICE])
-        record(a, c, trades, close[n - 1], n - 1, a[ENTRY_FEE], pnl, gain, OPEN)
-    summarise(a, c, sums, close, edges, blocks, rules, row)
+        record(a, c, trades, close[n - 1], n - 1, OPEN, rules)
+    summarise(a, c, sums, deals, close, edges, blocks, rules, row)
     return c[RECORDED]
 
 

@@ -13,13 +13,14 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from grid.engine.accounts import INLINE, SUMS
+from grid.engine.accounts import INLINE, LOWS_HELD, SUMS
 
 LANES = 8
 VECTOR = ir.VectorType(ir.DoubleType(), LANES)
 INDEX = ir.IntType(64)
 LANE_NUMBERS = ir.VectorType(ir.IntType(32), LANES)
 INFINITY = float("inf")
+LOWS = LOWS_HELD // LANES
 
 
 def _spread(builder: Any, value: Any) -> Any:
@@ -31,6 +32,12 @@ def _spread(builder: Any, value: Any) -> Any:
 
 def _constant(value: float) -> Any:
     return ir.Constant(VECTOR, [value] * LANES)
+
+
+def _any(builder: Any, lanes: Any) -> Any:
+    """Whether a condition holds in any lane."""
+    bits = builder.bitcast(lanes, ir.IntType(LANES))
+    return builder.icmp_unsigned("!=", bits, ir.Constant(bits.type, 0))
 
 
 def _load(builder: Any, data: Any, index: Any, inside: Any = None) -> Any:
@@ -122,7 +129,7 @@ class _Lanes:
         self.start, self.stop = bars
         self.vectors = _vectors(builder, sums)
         self.slots = [cgutils.alloca_once_value(builder, builder.load(vector)) for vector in self.vectors]
-        self.slots += [cgutils.alloca_once_value(builder, _constant(value)) for value in (-INFINITY, INFINITY)]
+        self.slots[LOWS:] = [cgutils.alloca_once_value(builder, _constant(value)) for value in (-INFINITY, INFINITY)]
         self.rest = builder.and_(builder.sub(self.stop, self.start), ir.Constant(INDEX, LANES - 1))
         self.whole = builder.sub(self.stop, self.rest)
         one = ir.Constant(INDEX, 1)
@@ -141,19 +148,31 @@ class _Lanes:
         """A loop over the first bar of each whole vector."""
         return cgutils.for_range_slice(self.builder, self.start, self.whole, ir.Constant(INDEX, LANES), INDEX)
 
-    def extremes(self) -> tuple[Any, Any]:
-        load = self.builder.load
-        most, least = load(self.slots[-2]), load(self.slots[-1])
-        return _folded(self.builder, most, _greater), _folded(self.builder, least, _lesser)
+    def finish(self, limits: tuple[Any, Any], equities: Callable[[Any], Any] = lambda x: x) -> list[Any]:
+        """Write the sums down, unless the account is lost: (largest, smallest equity, whether it lives).
 
-    def write(self, wanted: Any) -> None:
-        """Write the sums down where that is wanted."""
-        with self.builder.if_then(wanted, likely=True):
-            for slot, vector in zip(self.slots, self.vectors, strict=False):
-                self.builder.store(self.builder.load(slot), vector)
+        limits: the equity at which an account is lost, and the peak. Below the peak nobody asks for the extremes: the
+        smallest go into the lowest since the peak, lane by lane, and infinities are returned.
+        """
+        builder = self.builder
+        most, least = (equities(builder.load(slot)) for slot in self.slots[LOWS:])
+        nothing, peak = (_spread(builder, limit) for limit in limits)
+        alive = builder.not_(_any(builder, builder.fcmp_unordered("<=", least, nothing)))
+        extremes = [cgutils.alloca_once_value(builder, ir.Constant(ir.DoubleType(), value)) for value in (-INFINITY, INFINITY)]
+        with builder.if_then(alive, likely=True):
+            for slot, vector in zip(self.slots[:LOWS], self.vectors, strict=False):
+                builder.store(builder.load(slot), vector)
+            with builder.if_else(_any(builder, builder.fcmp_ordered(">=", most, peak)), likely=False) as (above, below):
+                with above:
+                    for extreme, vector, join in zip(extremes, (most, least), (_greater, _lesser), strict=True):
+                        builder.store(_folded(builder, vector, join), extreme)
+                with below:
+                    lows = self.vectors[LOWS]
+                    builder.store(_lesser(builder, builder.load(lows), least), lows)
+        return [*(builder.load(extreme) for extreme in extremes), alive]
 
 
-PAIR, TRIPLE, QUAD = (types.UniTuple(types.float64, count) for count in (2, 3, 4))
+TRIPLE, QUAD = (types.UniTuple(types.float64, count) for count in (3, 4))
 SPAN = types.UniTuple(types.int64, 3)
 EXTREMES = types.Tuple((types.float64, types.float64, types.boolean))
 
@@ -174,7 +193,7 @@ def _held_sums(typingctx: Any, close: Any, sums: Any, span: Any, account: Any, l
         data, places = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 1))
         start, stop, waits = cgutils.unpack_tuple(builder, args[2])
         lanes = _Lanes(builder, places, (start, stop), waits)
-        free, nothing = cgutils.unpack_tuple(builder, args[4])
+        free, *marks = cgutils.unpack_tuple(builder, args[4])
         numbers = (*cgutils.unpack_tuple(builder, args[3]), free)
         cash, units, equity, before, floor = (_spread(builder, number) for number in numbers)
         latest = cgutils.alloca_once_value(builder, equity)
@@ -182,7 +201,7 @@ def _held_sums(typingctx: Any, close: Any, sums: Any, span: Any, account: Any, l
         def add(now: Any, last: Any, returns: Any = None, closes: Any = None) -> None:
             r = builder.fsub(builder.fdiv(now, last), _constant(1.0))
             _add_returns(builder, lanes.slots[:5], r, floor, returns)
-            _add_values(builder, lanes.slots[5:], _constant(1.0), now, closes)
+            _add_values(builder, lanes.slots[5:8], _constant(1.0), now, closes)
 
         with lanes.eights() as (i, _):
             now = builder.fadd(cash, builder.fmul(units, _load(builder, data, i)))
@@ -192,12 +211,9 @@ def _held_sums(typingctx: Any, close: Any, sums: Any, span: Any, account: Any, l
             now = builder.fadd(cash, builder.fmul(units, _load(builder, data, lanes.whole, lanes.held)))
             last = builder.select(lanes.last, before, _move_in(builder, builder.load(latest), now))
             add(builder.select(lanes.last, equity, now), last, lanes.returns, lanes.held)
-        most, least = lanes.extremes()
-        alive = builder.fcmp_ordered(">", least, nothing)
-        lanes.write(alive)
-        return context.make_tuple(builder, signature.return_type, [most, least, alive])
+        return context.make_tuple(builder, signature.return_type, lanes.finish(marks))
 
-    return EXTREMES(close, sums, SPAN, QUAD, PAIR), generate
+    return EXTREMES(close, sums, SPAN, QUAD, TRIPLE), generate
 
 
 @intrinsic
@@ -223,7 +239,7 @@ def _all_in_sums(typingctx: Any, rows: Any, sums: Any, span: Any, account: Any, 
         entry = builder.fmul(units, builder.load(builder.gep(closes, [start])))
         first = _spread(builder, builder.fsub(builder.fdiv(entry, equity), one))
         waited = _spread(builder, builder.fsub(builder.fdiv(equity, before), one))
-        free, nothing = cgutils.unpack_tuple(builder, args[4])
+        free, *marks = cgutils.unpack_tuple(builder, args[4])
         many, floor = _spread(builder, units), _spread(builder, free)
         none = ir.Constant(lanes.held.type, [False] * LANES)
         fresh = cgutils.alloca_once_value(builder, ir.Constant(none.type, [True] + [False] * (LANES - 1)))
@@ -233,19 +249,17 @@ def _all_in_sums(typingctx: Any, rows: Any, sums: Any, span: Any, account: Any, 
             if held is not None:
                 r = builder.select(lanes.last, waited, r)
             _add_returns(builder, lanes.slots[:5], r, floor, returns)
-            _add_values(builder, lanes.slots[5:], many, _load(builder, closes, i, held), held)
+            _add_values(builder, lanes.slots[5:8], many, _load(builder, closes, i, held), held)
 
         with lanes.eights() as (i, _):
             add(i)
             builder.store(none, fresh)
         with builder.if_then(lanes.more):
             add(lanes.whole, lanes.returns, lanes.held)
-        most, least = (builder.fmul(units, price) for price in lanes.extremes())
-        alive = builder.fcmp_ordered(">", least, nothing)
-        lanes.write(alive)
-        return context.make_tuple(builder, signature.return_type, [most, least, alive])
+        result = lanes.finish(marks, lambda prices: builder.fmul(many, prices))
+        return context.make_tuple(builder, signature.return_type, result)
 
-    return EXTREMES(rows, sums, SPAN, TRIPLE, PAIR), generate
+    return EXTREMES(rows, sums, SPAN, TRIPLE, TRIPLE), generate
 
 
 @intrinsic
@@ -286,3 +300,23 @@ def joined(sums, place):
     """The eight lanes from a place on, added as a tree."""
     x = sums[place : place + LANES]
     return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]))
+
+
+@njit(**INLINE)
+def smallest(sums, place):
+    """The least of the eight lanes from a place on."""
+    x = sums[place : place + LANES]
+    least = x[0]
+    for lane in range(1, LANES):
+        least = min(least, x[lane])
+    return least
+
+
+@njit(**INLINE)
+def largest(sums, place):
+    """The most of the eight lanes from a place on."""
+    x = sums[place : place + LANES]
+    most = x[0]
+    for lane in range(1, LANES):
+        most = max(most, x[lane])
+    return most

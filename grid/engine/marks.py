@@ -25,6 +25,7 @@ from grid.engine.accounts import (
     HELD_EQUITY,
     INLINE,
     LOW,
+    LOWS_HELD,
     MARKED_BARS,
     NEVER,
     PEAK,
@@ -44,7 +45,7 @@ from grid.engine.accounts import (
     UNITS,
     WAITS,
 )
-from grid.engine.lanes import LANES, all_in_sums, held_sums, joined
+from grid.engine.lanes import LANES, all_in_sums, held_sums, joined, smallest
 
 NEARLY = 1.0 - 1e-12  # a fall this near to the deepest is looked at exactly
 
@@ -72,7 +73,7 @@ def mark_part(a, c, sums, close, returns, start, stop, rules):
     """Mark closes within one block: eight at a time, but not where the account is near ruin."""
     if not rules.fast_path:
         return mark_each(a, c, sums, close, start, stop, rules)
-    span, limits = (start, stop, c[WAITS]), (rules.risk_free_per_bar, RUINED * rules.cash)
+    span, limits = (start, stop, c[WAITS]), (rules.risk_free_per_bar, RUINED * rules.cash, a[PEAK])
     if a[CASH] == 0.0:
         account = (a[UNITS], a[EQUITY], a[BEFORE])
         most, least, alive = all_in_sums((close, returns), sums, span, account, limits)
@@ -83,7 +84,8 @@ def mark_part(a, c, sums, close, returns, start, stop, rules):
     c[MARKED_BARS] += stop - start + c[WAITS]
     c[WAITS] = 0
     a[EQUITY] = a[BEFORE] = a[CASH] + a[UNITS] * close[np.uint64(stop - 1)]
-    follow_equity(a, c, close, start, stop, most, least)
+    if most >= a[PEAK]:
+        follow_peak(a, c, sums, close, start, stop, most, least)
     return stop
 
 
@@ -102,7 +104,7 @@ def mark_each(a, c, sums, close, start, stop, rules):
         add_waiting(a, c, sums, rules)
         sums[HELD_EQUITY] += now
         bar += 1
-    look_up_peak(a, c, close)
+    look_up_peak(a, c, sums, close)
     follow_each(a, c, close, start, bar)
     return bar
 
@@ -137,10 +139,9 @@ def mark_flat(a, c, sums, close, start, stop, edges, blocks, rules, curve):
         a[EQUITY] = now
         c[WAITS] = 1
     if now >= a[PEAK]:
-        end_drawdown(a, c, close, start)
-        a[PEAK] = a[LOW] = now
+        end_drawdown(a, c, sums, close, start)
+        new_peak(a, sums, now, now)
         c[PEAK_BAR], c[PEAK_FROM] = stop - 1, -1
-    a[LOW] = min(a[LOW], now)
     a[AFTER] = min(a[AFTER], now)
     a[SUM_EQUITY] += now * (stop - start)
     if curve.shape[0] > 0:
@@ -169,19 +170,27 @@ def end_block(a, c, sums, edges, blocks, rules):
 
 
 @njit(**INLINE)
-def follow_equity(a, c, close, start, stop, most, least):
-    """Peak, low and deepest fall over closes in a position whose highest and lowest equity are known."""
-    peak, low = a[PEAK], min(a[LOW], least)
-    if most < peak:
-        a[LOW] = low
-        a[AFTER] = min(a[AFTER], least)
-        return
-    depth = a[DEPTH] * NEARLY
+def lowest(a, sums):
+    """The lowest equity since the peak; of the position in which that was reached, the lowest of all, until looked up."""
+    return min(min(a[LOW], a[AFTER]), smallest(sums, LOWS_HELD))
+
+
+@njit(**INLINE)
+def new_peak(a, sums, peak, low):
+    """Note a peak, and the lowest equity since."""
+    a[PEAK], a[LOW], a[AFTER] = peak, low, np.inf
+    sums[LOWS_HELD : LOWS_HELD + LANES] = np.inf
+
+
+@njit(**INLINE)
+def follow_peak(a, c, sums, close, start, stop, most, least):
+    """Peak, low and deepest fall over closes in a position whose highest equity is at the peak or above it."""
+    peak, low, depth = a[PEAK], min(lowest(a, sums), least), a[DEPTH] * NEARLY
     if peak - low > depth * peak or most - least > depth * most:
-        look_up_peak(a, c, close)
+        look_up_peak(a, c, sums, close)
         follow_each(a, c, close, start, stop)
         return
-    a[PEAK], a[LOW], a[AFTER] = most, least, np.inf
+    new_peak(a, sums, most, least)
     c[PEAK_FROM], c[PEAK_TO], a[PEAK_CASH], a[PEAK_UNITS] = start, stop, a[CASH], a[UNITS]
 
 
@@ -205,24 +214,24 @@ def follow_each(a, c, close, start, stop):
 
 
 @njit(**INLINE)
-def look_up_peak(a, c, close):
-    """Find the last bar at the peak, and the low after it, in the position where the peak was reached."""
-    if c[PEAK_FROM] < 0:
-        return
-    bar, low = c[PEAK_TO] - 1, min(a[AFTER], a[PEAK])
-    now = a[PEAK_CASH] + a[PEAK_UNITS] * close[bar]
-    while now < a[PEAK] and bar > c[PEAK_FROM]:  # lanes and scalars may round apart
-        low = min(low, now)
-        bar -= 1
+def look_up_peak(a, c, sums, close):
+    """Find the last bar at the peak in the position where that was reached, and the lowest equity since."""
+    if c[PEAK_FROM] >= 0:
+        bar, a[LOW] = c[PEAK_TO] - 1, a[PEAK]
         now = a[PEAK_CASH] + a[PEAK_UNITS] * close[bar]
-    c[PEAK_BAR], a[LOW], c[PEAK_FROM] = bar, low, -1
+        while now < a[PEAK] and bar > c[PEAK_FROM]:  # lanes and scalars may round apart
+            a[LOW] = min(a[LOW], now)
+            bar -= 1
+            now = a[PEAK_CASH] + a[PEAK_UNITS] * close[bar]
+        c[PEAK_BAR], c[PEAK_FROM] = bar, -1
+    new_peak(a, sums, a[PEAK], lowest(a, sums))
 
 
 @njit(**INLINE)
-def end_drawdown(a, c, close, bar):
+def end_drawdown(a, c, sums, close, bar):
     """A peak regained (or the data's end) at `bar` settles the fall from the last peak."""
-    if a[PEAK] - a[LOW] > a[DEPTH] * NEARLY * a[PEAK]:
-        look_up_peak(a, c, close)
+    if a[PEAK] - lowest(a, sums) > a[DEPTH] * NEARLY * a[PEAK]:
+        look_up_peak(a, c, sums, close)
         fall = (a[PEAK] - a[LOW]) / a[PEAK]
         if fall > a[DEPTH]:
             a[DEPTH] = fall

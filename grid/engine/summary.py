@@ -6,6 +6,9 @@ from numba import njit
 from grid.engine.accounts import (
     BEST,
     BLOCK,
+    ENTRY_BAR,
+    ENTRY_PRICE,
+    UNITS,
     DEPTH,
     DEPTH_BARS,
     DOWNSIDE,
@@ -14,7 +17,6 @@ from grid.engine.accounts import (
     GAINS,
     HELD_BARS,
     HELD_EQUITY,
-    HOLD_BARS,
     INLINE,
     LOSS_RETURNS,
     LOSSES,
@@ -30,15 +32,16 @@ from grid.engine.accounts import (
     ZERO_FALL,
     ZERO_VARIANCE,
 )
-from grid.engine.lanes import joined
+from grid.engine.fills import book
+from grid.engine.lanes import LANES, joined, largest, smallest
 from grid.engine.marks import end_block, end_drawdown
 
 
 @njit(**INLINE)
-def summarise(a, c, sums, close, edges, blocks, rules, row):
+def summarise(a, c, sums, deals, close, edges, blocks, rules, row):
     """The metrics row, in the order of METRICS, from the accounts."""
     n = close.shape[0]
-    end_drawdown(a, c, close, n - 1)
+    end_drawdown(a, c, sums, close, n - 1)
     if a[DEPTH] < ZERO_FALL:
         a[DEPTH], c[DEPTH_BARS] = 0.0, 0
     while c[BLOCK] < edges.shape[0] - 1:
@@ -71,11 +74,13 @@ def summarise(a, c, sums, close, edges, blocks, rules, row):
     row[6] = a[DEPTH]
     row[5] = row[1] / a[DEPTH] if a[DEPTH] > 0 else np.nan
     row[7] = c[DEPTH_BARS]
-    trade_metrics(a, c, row)
+    book(deals, c[TRADES] % LANES, rules.fee)
+    trade_metrics(c, deals, n - c[ENTRY_BAR] if a[UNITS] != 0.0 else 0, row)
     row[17] = c[HELD_BARS] / n if n > 0 else np.nan
     equity = a[SUM_EQUITY] + joined(sums, HELD_EQUITY)
-    row[18] = a[TRADED] * n / equity if equity > 0 else np.nan
-    row[19] = a[FEES]
+    cost = abs(a[UNITS]) * a[ENTRY_PRICE]  # of the open position
+    row[18] = (joined(deals, TRADED) + cost) * n / equity if equity > 0 else np.nan
+    row[19] = joined(deals, FEES) + cost * rules.fee
     row[20] = a[EQUITY]
     row[21], row[22] = np.nan, np.nan
     if variance > 0 and n > 1:
@@ -89,21 +94,22 @@ def summarise(a, c, sums, close, edges, blocks, rules, row):
 
 
 @njit(**INLINE)
-def trade_metrics(a, c, row):
-    """Metrics 8 to 16: those over closed trades."""
-    trades, wins = c[TRADES], c[WINS]
+def trade_metrics(c, deals, open_bars, row):
+    """Metrics 8 to 16: those over closed trades. open_bars: the bars that the open position has been held."""
+    trades, wins = c[TRADES], joined(deals, WINS)
     losses = trades - wins
     row[8:17] = np.nan
     row[15] = trades
+    won, lost = joined(deals, WIN_RETURNS), joined(deals, LOSS_RETURNS)
     if trades > 0:
         row[8] = wins / trades
-        row[10] = (a[WIN_RETURNS] + a[LOSS_RETURNS]) / trades
-        row[13] = a[BEST]
-        row[14] = a[WORST]
-        row[16] = c[HOLD_BARS] / trades
-    if a[LOSSES] > 0:
-        row[9] = a[GAINS] / a[LOSSES]
+        row[10] = (won + lost) / trades
+        row[13] = largest(deals, BEST)
+        row[14] = smallest(deals, WORST)
+        row[16] = (c[HELD_BARS] - open_bars) / trades
+    if joined(deals, LOSSES) > 0:
+        row[9] = joined(deals, GAINS) / joined(deals, LOSSES)
     if wins > 0:
-        row[11] = a[WIN_RETURNS] / wins
+        row[11] = won / wins
     if losses > 0:
-        row[12] = a[LOSS_RETURNS] / losses
+        row[12] = lost / losses
