@@ -57,5 +57,5 @@ OPEN, SIGNAL, HOLD, STOP, TARGET, RUIN = range(6)
 REASONS = ("open", "signal", "hold", "stop", "target", "ruin")
 
 # rows of the inputs
-OPENS, HIGHS, LOWS, CLOSES, RETURNS = range(5)
+OPENS, HIGHS, LOWS, CLOSES, RETURNS, TABLES = range(6)
 ENTRIES, EXITS, SHORT_ENTRIES, SHORT_EXITS = range(4)

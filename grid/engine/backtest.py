@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from grid.engine import kernel
+from grid.engine.all_in import tables
 from grid.engine.execution import Execution, rules, terms
 from grid.engine.metrics import METRICS
 from grid.errors import BadInput
 from grid.explain import Origins, explain
 from strategies import Bars, SignalError, Signals, Strategy
+from strategies.bits import words_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +52,9 @@ class Engine:
         self.execution = execution
         self.edges = _frozen(np.array([0, n]) if edges is None else edges, np.int64)
         _check_finite(bars)
-        self._prices = (bars.open, bars.high, bars.low, bars.close, _returns(bars.close))
+        lookup = _frozen(tables(bars.close), np.float64)
+        self._prices = (bars.open, bars.high, bars.low, bars.close, _returns(bars.close), lookup)
+        self._held = np.empty(words_of(n), np.uint64)
         self._rules: dict[tuple[Any, ...], Floats] = {}
 
     def evaluate(self, signals: Signals, row: Floats, blocks: Floats) -> None:
@@ -75,7 +79,7 @@ class Engine:
         bits: tuple[Any, ...] = wanted[:4]  # normalised: each is a Bits
         masks = (bits[0].words, bits[1].words, bits[2].words, bits[3].words)
         numbers = self._rules_of(wanted)
-        recorded = kernel.simulate(self._prices, masks, self.edges, numbers, row, blocks, trades, curve)
+        recorded = kernel.simulate(self._prices, masks, self.edges, numbers, self._held, row, blocks, trades, curve)
         return int(recorded)
 
     def _rules_of(self, signals: Signals) -> Floats:

@@ -20,6 +20,7 @@ from grid.engine.accounts import (
     WIN_RETURNS,
     WORST,
     CASH,
+    CLOSES,
     ENTER,
     ENTRIES,
     ENTRY_BAR,
@@ -27,6 +28,7 @@ from grid.engine.accounts import (
     EXITS,
     HIGHS,
     HOLD,
+    LEAVE,
     INLINE,
     LONG,
     LOWS,
@@ -134,14 +136,20 @@ def close_position(a, c, deals, terms, fill, bar, reason, rules, trades):
     a[UNITS] = 0.0
     c[TRADES] += 1
     if k == LANES - 1:
-        book(deals, LANES, rules.fee)
+        book_waiting(deals, LANES, rules.fee)
 
 
 @njit(**INLINE)
-def book(deals, count, fee):
+def book_waiting(deals, count, fee):
     """Book the first closed trades of those that wait."""
+    book(deals, deals[FILL_IN:], deals[FILL_OUT:], deals[FILL_UNITS:], count, fee)
+
+
+@njit(**INLINE)
+def book(deals, fills_in, fills_out, sizes, count, fee):
+    """Book up to eight closed trades: their fill prices, and their units with a sign."""
     for k in range(count):
-        entry, fill, units = deals[FILL_IN + k], deals[FILL_OUT + k], deals[FILL_UNITS + k]
+        entry, fill, units = fills_in[k], fills_out[k], sizes[k]
         cost, value = abs(units) * entry, abs(units) * fill
         fees = cost * fee + value * fee
         pnl = units * (fill - entry) - fees
@@ -207,7 +215,53 @@ def find_stop(prices, bars, direction, entry, rules):
 
 
 @njit(**INLINE)
-def planned_exit(masks, decision, direction, entry_bar, n, rules):
+def plan_entry(masks, decision, follow, bar, n, rules):
+    """(bar, direction, deciding bar) of the next entry: at `bar` where one follows at once, bar n without one."""
+    if follow != 0:
+        return bar, follow, bar - rules.lag
+    decision, direction = next_entry(masks, decision, n, rules)
+    bar = decision + rules.lag
+    return n if bar >= n - 1 + rules.last_fill else bar, direction, decision
+
+
+@njit(**INLINE)
+def plan_exit(prices, masks, entry, entry_fill, terms, rules):
+    """(bar, fill price, reason, deciding bar) of an exit, at the prices alone; bar is n without one.
+
+    entry: the deciding bar, the direction, and the bar of the fill.
+    """
+    decision, direction, entry_bar = entry
+    close = prices[CLOSES]
+    n = close.shape[0]
+    exit_bar, reason, decided = signalled_exit(masks, decision, direction, entry_bar, n, rules)
+    if exit_bar >= n - 1 + rules.last_fill:
+        exit_bar = n
+    price = prices[CLOSES if rules.at_close else OPENS][np.uint64(min(exit_bar, n - 1))]
+    leave = terms[(LONG if direction > 0 else SHORT) + LEAVE]
+    if rules.stop_loss > 0 or rules.take_profit > 0 or rules.trailing_stop > 0:
+        first = entry_bar + (1 if rules.at_close else rules.stops_wait)
+        last = min(exit_bar if rules.at_close or rules.stops_first else exit_bar - 1, n - 1)
+        base = close[decision] if rules.stops_on_signal else entry_fill
+        hit, level, why = find_stop(prices, (first, last), direction, (base, entry_fill), rules)
+        if why != OPEN:
+            exit_bar, price, reason = hit, level, why
+            if why == TARGET and not rules.targets_slip:  # a limit order does not slip by itself
+                leave = 1.0
+    return exit_bar, price * leave, reason, decided
+
+
+@njit(**INLINE)
+def plan_next(masks, exit_bar, reason, decided, direction, rules):
+    """After an exit: the next deciding bar, and the direction that follows at once, or 0."""
+    follow = next_direction(masks, decided, direction, rules) if reason == SIGNAL else 0
+    decision = exit_bar + 1 - rules.lag
+    if rules.cooldown > 0:
+        decision = max(decision, exit_bar + rules.cooldown)
+    return decision, follow
+
+
+@njit(**INLINE)
+def signalled_exit(masks, decision, direction, entry_bar, n, rules):
     """(bar, reason, deciding bar) of the exit by signal, opposite entry or holding time; bar is n without one."""
     exits = masks[EXITS] if direction > 0 else masks[SHORT_EXITS]
     opposite = masks[SHORT_ENTRIES] if direction > 0 else masks[ENTRIES]

@@ -16,24 +16,24 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from grid.engine import accounts, execution, fills, lanes, marks, summary
+from grid.engine import accounts, all_in, execution, fills, lanes, marks, summary
 from grid.engine.accounts import (
     ACCOUNTS,
     AFTER,
-    BEST,
-    DEALS,
-    LOWS_HELD,
-    WORST,
     BEFORE,
+    BEST,
     BLOCK_END,
     CASH,
     CLOSES,
     COUNTS,
+    DEALS,
     ENTRY_PRICE,
     EQUITY,
     INLINE,
     LEAVE,
+    LONG,
     LOW,
+    LOWS_HELD,
     NEVER,
     OPEN,
     OPENS,
@@ -43,25 +43,19 @@ from grid.engine.accounts import (
     PEAK_FROM,
     REASONS,
     RECORDED,
-    RETURNS,
+    REST,
     RUIN,
     SIDE,
-    SIGNAL,
     SUMS,
-    TARGET,
+    TABLES,
     TRADE_COLUMNS,
+    TRADES,
     UNITS,
+    WORST,
 )
+from grid.engine.all_in import run_all_in
 from grid.engine.execution import RULES, Rules
-from grid.engine.fills import (
-    buy_or_sell,
-    close_position,
-    find_stop,
-    next_direction,
-    next_entry,
-    planned_exit,
-    record,
-)
+from grid.engine.fills import book_waiting, buy_or_sell, close_position, plan_entry, plan_exit, plan_next, record
 from grid.engine.lanes import LANES, scratch
 from grid.engine.marks import advance_block, mark_flat, mark_held
 from grid.engine.summary import summarise
@@ -72,7 +66,7 @@ __all__ = ["REASONS", "TRADE_COLUMNS", "simulate"]
 def _sources() -> int:
     """A number made of the files that `simulate` is compiled from."""
     digest = hashlib.sha256()
-    for module in (accounts, execution, fills, lanes, marks, summary):
+    for module in (accounts, all_in, execution, fills, lanes, marks, summary):
         digest.update(Path(str(module.__file__)).read_bytes())
     return int.from_bytes(digest.digest()[:7])
 
@@ -84,33 +78,19 @@ def hold_position(
     """Carry one position to its end: (exit bar or n, next deciding bar, direction that follows at once or 0)."""
     close = prices[CLOSES]
     n = close.shape[0]
-    exit_bar, reason, decided = planned_exit(masks, decision, direction, entry_bar, n, rules)
-    if exit_bar >= n - 1 + rules.last_fill:
-        exit_bar = n
-    price = prices[CLOSES if rules.at_close else OPENS][np.uint64(min(exit_bar, n - 1))]
-    leave = terms[c[SIDE] + LEAVE]
-    if rules.stop_loss > 0 or rules.take_profit > 0 or rules.trailing_stop > 0:
-        first = entry_bar + (1 if rules.at_close else rules.stops_wait)
-        last = min(exit_bar if rules.at_close or rules.stops_first else exit_bar - 1, n - 1)
-        base = close[decision] if rules.stops_on_signal else a[ENTRY_PRICE]
-        hit, level, why = find_stop(prices, (first, last), direction, (base, a[ENTRY_PRICE]), rules)
-        if why != OPEN:
-            exit_bar, price, reason = hit, level, why
-            if why == TARGET and not rules.targets_slip:  # a limit order does not slip by itself
-                leave = 1.0
-    marked = mark_held(a, c, sums, close, prices[RETURNS], entry_bar, exit_bar, edges, blocks, rules, curve)
+    exit_bar, fill, reason, decided = plan_exit(
+        prices, masks, (decision, direction, entry_bar), a[ENTRY_PRICE], terms, rules
+    )
+    marked = mark_held(a, c, sums, close, entry_bar, exit_bar, edges, blocks, rules, curve)
     if marked < exit_bar:
-        exit_bar, price, reason, leave = marked, close[marked], RUIN, terms[c[SIDE] + LEAVE]
+        exit_bar, fill, reason = marked, close[marked] * terms[c[SIDE] + LEAVE], RUIN
     if exit_bar >= n:
         return n, n, 0
     advance_block(a, c, sums, exit_bar, edges, blocks, rules)
-    close_position(a, c, deals, terms, price * leave, exit_bar, reason, rules, trades)
+    close_position(a, c, deals, terms, fill, exit_bar, reason, rules, trades)
     if reason == RUIN:
         return exit_bar, n, 0
-    follow = next_direction(masks, decided, direction, rules) if reason == SIGNAL else 0
-    next_decision = exit_bar + 1 - rules.lag
-    if rules.cooldown > 0:
-        next_decision = max(next_decision, exit_bar + rules.cooldown)
+    next_decision, follow = plan_next(masks, exit_bar, reason, decided, direction, rules)
     return exit_bar, next_decision, follow
 
 
@@ -149,10 +129,9 @@ def rules_of(x):
 
 
 @njit(**INLINE)
-def run_trial(prices, masks, edges, numbers, row, blocks, trades, curve):
+def run_trial(prices, masks, edges, numbers, held, row, blocks, trades, curve):
     """See `simulate`."""
     close, rules, terms = prices[CLOSES], rules_of(numbers), numbers[RULES:]
-    n = close.shape[0]
     a, c, sums = scratch(ACCOUNTS, np.float64), scratch(COUNTS, np.int64), scratch(SUMS, np.float64)
     deals = scratch(DEALS, np.float64)
     a[CASH] = a[EQUITY] = a[BEFORE] = a[PEAK] = a[LOW] = rules.cash
@@ -160,20 +139,29 @@ def run_trial(prices, masks, edges, numbers, row, blocks, trades, curve):
     a[AFTER] = sums[LOWS_HELD : LOWS_HELD + LANES] = np.inf
     deals[BEST : BEST + LANES], deals[WORST : WORST + LANES] = -np.inf, np.inf
     c[BLOCK_END] = edges[1]
+    if prices[TABLES].shape[0] > 0 and rules.fast_path and not rules.shorts and terms[LONG + REST] == 0.0:
+        run_all_in(a, c, deals, terms, sums, prices, masks, held, edges, blocks, rules, trades, curve)
+    else:
+        run_any(a, c, deals, terms, sums, prices, masks, edges, blocks, rules, trades, curve)
+    if a[UNITS] != 0.0:
+        n = close.shape[0]
+        record(a, c, trades, close[n - 1], n - 1, OPEN, rules)
+    summarise(a, c, sums, deals, close, edges, blocks, rules, row)
+    return c[RECORDED]
+
+
+@njit(**INLINE)
+def run_any(a, c, deals, terms, sums, prices, masks, edges, blocks, rules, trades, curve):
+    """Go through a trial position by position."""
+    close = prices[CLOSES]
+    n = close.shape[0]
     unmarked, decision, follow = 0, 0, 0
     while unmarked < n:
-        if follow != 0:
-            bar, direction = unmarked, follow
-            decision = bar - rules.lag
-        else:
-            decision, direction = next_entry(masks, decision, n, rules)
-            bar = decision + rules.lag
-            if bar >= n - 1 + rules.last_fill:
-                bar = n
-            mark_flat(a, c, sums, close, unmarked, bar, edges, blocks, rules, curve)
-            unmarked = bar
-            if bar == n:
-                break
+        bar, direction, decision = plan_entry(masks, decision, follow, unmarked, n, rules)
+        mark_flat(a, c, sums, close, unmarked, bar, edges, blocks, rules, curve)
+        unmarked = bar
+        if bar == n:
+            break
         price = prices[CLOSES if rules.at_close else OPENS][np.uint64(bar)]
         follow = 0
         if buy_or_sell(a, c, terms, direction, price, bar, rules):
@@ -182,10 +170,7 @@ def run_trial(prices, masks, edges, numbers, row, blocks, trades, curve):
             )
         else:
             decision += 1
-    if a[UNITS] != 0.0:
-        record(a, c, trades, close[n - 1], n - 1, OPEN, rules)
-    summarise(a, c, sums, deals, close, edges, blocks, rules, row)
-    return c[RECORDED]
+    book_waiting(deals, c[TRADES] % LANES, rules.fee)
 
 
 def _compiled(sources: int) -> Any:
@@ -196,18 +181,19 @@ def _compiled(sources: int) -> Any:
     """
 
     @njit(cache=True, **OPTIONS)
-    def simulate(prices, masks, edges, numbers, row, blocks, trades, curve):
+    def simulate(prices, masks, edges, numbers, held, row, blocks, trades, curve):
         """Backtest one trial; returns the number of trades recorded.
 
-        prices: open, high, low, close, and the return to each close from the one before it, float64[n] each. masks:
-        entries, exits, short entries and short exits, uint64[words] each, little bit order, no bit beyond n; those of a
-        side that is not traded are not read.
+        prices: open, high, low, close, and the return to each close from the one before it, float64[n] each; then the
+        tables of all_in.py, or nothing, where trials are to go position by position. masks: entries, exits, short
+        entries and short exits, uint64[words] each, little bit order, no bit beyond n; those of a side that is not
+        traded are not read. held: uint64[words], scratch.
         edges: int64[S + 1] row numbers, from 0 to n. numbers: the Rules as floats, and the terms of fills after them.
         Written: row float64[len(METRICS)]; blocks float64[3, S] (sum of r, sum of r^2, closed trades); trades
         float64[k, TRADE_COLUMNS], the first k trades, the open one last; curve float64[n] (or [0]), the equity.
         """
         _ = sources
-        return run_trial(prices, masks, edges, numbers, row, blocks, trades, curve)
+        return run_trial(prices, masks, edges, numbers, held, row, blocks, trades, curve)
 
     return simulate
 

@@ -6,6 +6,7 @@ end. The result depends on the trial alone.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -13,7 +14,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from grid.engine.accounts import INLINE, LOWS_HELD, SUMS
+from grid.engine.accounts import HELD_EQUITY, INLINE, LOWS_HELD, SUMS
 
 LANES = 8
 VECTOR = ir.VectorType(ir.DoubleType(), LANES)
@@ -100,14 +101,6 @@ def _add_returns(builder: Any, slots: list[Any], r: Any, floor: Any, mask: Any =
     _change(builder, slots[4], lambda x: _multiply_add(builder, below, below, x), mask)
 
 
-def _add_values(builder: Any, slots: list[Any], factor: Any, values: Any, mask: Any = None) -> None:
-    """Add eight values, times a factor, to the sum of `slots`; and the values to its largest and its smallest."""
-    total, most, least = slots
-    _change(builder, total, lambda x: _multiply_add(builder, factor, values, x), mask)
-    _change(builder, most, lambda x: _greater(builder, x, values), mask)
-    _change(builder, least, lambda x: _lesser(builder, x, values), mask)
-
-
 def _change(builder: Any, slot: Any, change: Callable[[Any], Any], mask: Any) -> None:
     """Change the lanes of a slot that are in the mask, which AVX-512 does in the same instruction; all without one."""
     before = builder.load(slot)
@@ -120,61 +113,45 @@ def _move_in(builder: Any, before: Any, now: Any) -> Any:
     return builder.shuffle_vector(before, now, ir.Constant(LANE_NUMBERS, list(range(LANES - 1, 2 * LANES - 1))))
 
 
-class _Lanes:
-    """What the two kinds of sums over closes have in common: their slots, the loop, and the bars beyond it."""
+class _Sums:
+    """The sums, from memory to registers and back."""
 
-    def __init__(self, builder: Any, sums: Any, bars: tuple[Any, Any], waits: Any) -> None:
-        """waits: 1 where a return waits to be summed up with the last bars, else 0."""
+    def __init__(self, builder: Any, sums: Any, count: int) -> None:
+        """The first vectors of the sums."""
         self.builder = builder
-        self.start, self.stop = bars
         self.vectors = _vectors(builder, sums)
-        self.slots = [cgutils.alloca_once_value(builder, builder.load(vector)) for vector in self.vectors]
-        self.slots[LOWS:] = [cgutils.alloca_once_value(builder, _constant(value)) for value in (-INFINITY, INFINITY)]
-        self.rest = builder.and_(builder.sub(self.stop, self.start), ir.Constant(INDEX, LANES - 1))
-        self.whole = builder.sub(self.stop, self.rest)
-        one = ir.Constant(INDEX, 1)
-        held = builder.sub(builder.shl(one, self.rest), one)
-        self.held = self._mask(held)
-        self.last = ir.Constant(self.held.type, [False] * (LANES - 1) + [True])
-        self.returns = self._mask(builder.or_(held, builder.shl(waits, ir.Constant(INDEX, LANES - 1))))
-        self.more = builder.icmp_signed("!=", builder.or_(self.rest, waits), ir.Constant(INDEX, 0))
+        self.slots = [cgutils.alloca_once_value(builder, builder.load(vector)) for vector in self.vectors[:count]]
 
-    def _mask(self, bits: Any) -> Any:
-        """The low bits of an integer as a mask of lanes."""
-        builder = self.builder
-        return builder.bitcast(builder.trunc(bits, ir.IntType(LANES)), ir.VectorType(ir.IntType(1), LANES))
-
-    def eights(self) -> Any:
-        """A loop over the first bar of each whole vector."""
-        return cgutils.for_range_slice(self.builder, self.start, self.whole, ir.Constant(INDEX, LANES), INDEX)
-
-    def finish(self, limits: tuple[Any, Any], equities: Callable[[Any], Any] = lambda x: x) -> list[Any]:
-        """Write the sums down, unless the account is lost: (largest, smallest equity, whether it lives).
-
-        limits: the equity at which an account is lost, and the peak. Below the peak nobody asks for the extremes: the
-        smallest go into the lowest since the peak, lane by lane, and infinities are returned.
-        """
-        builder = self.builder
-        most, least = (equities(builder.load(slot)) for slot in self.slots[LOWS:])
-        nothing, peak = (_spread(builder, limit) for limit in limits)
-        alive = builder.not_(_any(builder, builder.fcmp_unordered("<=", least, nothing)))
-        extremes = [cgutils.alloca_once_value(builder, ir.Constant(ir.DoubleType(), value)) for value in (-INFINITY, INFINITY)]
-        with builder.if_then(alive, likely=True):
-            for slot, vector in zip(self.slots[:LOWS], self.vectors, strict=False):
-                builder.store(builder.load(slot), vector)
-            with builder.if_else(_any(builder, builder.fcmp_ordered(">=", most, peak)), likely=False) as (above, below):
-                with above:
-                    for extreme, vector, join in zip(extremes, (most, least), (_greater, _lesser), strict=True):
-                        builder.store(_folded(builder, vector, join), extreme)
-                with below:
-                    lows = self.vectors[LOWS]
-                    builder.store(_lesser(builder, builder.load(lows), least), lows)
-        return [*(builder.load(extreme) for extreme in extremes), alive]
+    def write(self) -> None:
+        for slot, vector in zip(self.slots, self.vectors, strict=False):
+            self.builder.store(self.builder.load(slot), vector)
 
 
-TRIPLE, QUAD = (types.UniTuple(types.float64, count) for count in (3, 4))
-SPAN = types.UniTuple(types.int64, 3)
+def _low_bits(builder: Any, count: Any) -> Any:
+    """An integer of so many set bits, at its low end."""
+    one = ir.Constant(INDEX, 1)
+    return builder.sub(builder.shl(one, count), one)
+
+
+def _mask(builder: Any, bits: Any) -> Any:
+    """The low bits of an integer as a mask of lanes."""
+    return builder.bitcast(builder.trunc(bits, ir.IntType(LANES)), ir.VectorType(ir.IntType(1), LANES))
+
+
+def _extremes(builder: Any) -> tuple[Any, Any]:
+    """Slots for the largest and the smallest value of each lane."""
+    most, least = (cgutils.alloca_once_value(builder, _constant(value)) for value in (-INFINITY, INFINITY))
+    return most, least
+
+
+PAIR, TRIPLE, QUAD = (types.UniTuple(types.float64, count) for count in (2, 3, 4))
+BARS, SPAN = (types.UniTuple(types.int64, count) for count in (2, 3))
 EXTREMES = types.Tuple((types.float64, types.float64, types.boolean))
+
+
+def _data(context: Any, builder: Any, signature: Any, args: Any, *places: int) -> list[Any]:
+    """Pointers to the values of those arguments that are arrays."""
+    return [context.make_array(signature.args[k])(context, builder, args[k]).data for k in places]
 
 
 @intrinsic
@@ -183,83 +160,174 @@ def _held_sums(typingctx: Any, close: Any, sums: Any, span: Any, account: Any, l
 
     span: the first bar, that after the last, and 1 where the return to the equity before them waits to be summed up,
     else 0: it takes a lane of the last bars, as one is always free. account: cash, units, the equity before, and that
-    before it. limits: the risk-free return a bar, and the equity at which an account is lost: nothing is summed up
-    where one is. sums: see accounts.py.
+    before it. limits: the risk-free return a bar, the equity at which an account is lost, and the peak. Nothing is
+    summed up where an account is lost. Below the peak nobody asks for the extremes: the smallest go into the lowest
+    since the peak, lane by lane, and infinities are returned. sums: see accounts.py.
     """
     if not isinstance(close, types.Array):
         return None
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data, places = (context.make_array(signature.args[k])(context, builder, args[k]).data for k in (0, 1))
+        data, places = _data(context, builder, signature, args, 0, 1)
         start, stop, waits = cgutils.unpack_tuple(builder, args[2])
-        lanes = _Lanes(builder, places, (start, stop), waits)
-        free, *marks = cgutils.unpack_tuple(builder, args[4])
-        numbers = (*cgutils.unpack_tuple(builder, args[3]), free)
-        cash, units, equity, before, floor = (_spread(builder, number) for number in numbers)
+        limits = [_spread(builder, limit) for limit in cgutils.unpack_tuple(builder, args[4])]
+        cash, units, equity, before = (_spread(builder, x) for x in cgutils.unpack_tuple(builder, args[3]))
+        sums, (most, least) = _Sums(builder, places, LOWS), _extremes(builder)
         latest = cgutils.alloca_once_value(builder, equity)
+        rest = builder.and_(builder.sub(stop, start), ir.Constant(INDEX, LANES - 1))
+        whole = builder.sub(stop, rest)
 
         def add(now: Any, last: Any, returns: Any = None, closes: Any = None) -> None:
             r = builder.fsub(builder.fdiv(now, last), _constant(1.0))
-            _add_returns(builder, lanes.slots[:5], r, floor, returns)
-            _add_values(builder, lanes.slots[5:8], _constant(1.0), now, closes)
+            _add_returns(builder, sums.slots[:5], r, limits[0], returns)
+            _change(builder, sums.slots[5], lambda x: builder.fadd(x, now), closes)
+            _change(builder, most, lambda x: _greater(builder, x, now), closes)
+            _change(builder, least, lambda x: _lesser(builder, x, now), closes)
 
-        with lanes.eights() as (i, _):
+        with cgutils.for_range_slice(builder, start, whole, ir.Constant(INDEX, LANES), INDEX) as (i, _):
             now = builder.fadd(cash, builder.fmul(units, _load(builder, data, i)))
             add(now, _move_in(builder, builder.load(latest), now))
             builder.store(now, latest)
-        with builder.if_then(lanes.more):
-            now = builder.fadd(cash, builder.fmul(units, _load(builder, data, lanes.whole, lanes.held)))
-            last = builder.select(lanes.last, before, _move_in(builder, builder.load(latest), now))
-            add(builder.select(lanes.last, equity, now), last, lanes.returns, lanes.held)
-        return context.make_tuple(builder, signature.return_type, lanes.finish(marks))
+        with builder.if_then(builder.icmp_signed("!=", builder.or_(rest, waits), ir.Constant(INDEX, 0))):
+            bits = _low_bits(builder, rest)
+            held = _mask(builder, bits)
+            returns = _mask(builder, builder.or_(bits, builder.shl(waits, ir.Constant(INDEX, LANES - 1))))
+            waiting = ir.Constant(held.type, [False] * (LANES - 1) + [True])
+            now = builder.fadd(cash, builder.fmul(units, _load(builder, data, whole, held)))
+            last = builder.select(waiting, before, _move_in(builder, builder.load(latest), now))
+            add(builder.select(waiting, equity, now), last, returns, held)
+        extremes = _settle(builder, sums, (builder.load(most), builder.load(least)), limits)
+        return context.make_tuple(builder, signature.return_type, extremes)
 
     return EXTREMES(close, sums, SPAN, QUAD, TRIPLE), generate
 
 
-@intrinsic
-def _all_in_sums(typingctx: Any, rows: Any, sums: Any, span: Any, account: Any, limits: Any) -> Any:  # noqa: ARG001 -- numba's signature
-    """The same for an account that is all in the position: its returns are those of the price, and need no division.
+def _settle(builder: Any, sums: _Sums, lanes: tuple[Any, Any], limits: list[Any]) -> list[Any]:
+    """What `_held_sums` returns, and its sums written down."""
+    most, least = lanes
+    _, nothing, peak = limits
+    alive = builder.not_(_any(builder, builder.fcmp_unordered("<=", least, nothing)))
+    extremes = [cgutils.alloca_once_value(builder, ir.Constant(ir.DoubleType(), x)) for x in (-INFINITY, INFINITY)]
+    with builder.if_then(alive, likely=True):
+        sums.write()
+        with builder.if_else(_any(builder, builder.fcmp_ordered(">=", most, peak)), likely=False) as (above, below):
+            with above:
+                builder.store(_folded(builder, most, _greater), extremes[0])
+                builder.store(_folded(builder, least, _lesser), extremes[1])
+            with below:
+                lows = sums.vectors[LOWS]
+                builder.store(_lesser(builder, builder.load(lows), least), lows)
+    return [*(builder.load(extreme) for extreme in extremes), alive]
 
-    rows: the closes, and the return to each from the one before it. account: units, the equity before `start`, and that
-    before it. The first return is from that equity, and is said apart.
+
+@intrinsic
+def _bar_sums(typingctx: Any, returns: Any, held: Any, sums: Any, span: Any, free: Any) -> Any:  # noqa: ARG001 -- numba's signature
+    """Sum up the returns of the bars in [start, stop) that are set in the mask `held`; bar t goes into lane t % 8.
+
+    free: the risk-free return a bar.
     """
-    if not isinstance(rows, types.UniTuple):
+    if not isinstance(returns, types.Array):
         return None
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        places = context.make_array(signature.args[1])(context, builder, args[1]).data
-        closes, changes = (
-            context.make_array(signature.args[0].dtype)(context, builder, row).data
-            for row in cgutils.unpack_tuple(builder, args[0])
-        )
-        start, stop, waits = cgutils.unpack_tuple(builder, args[2])
-        units, equity, before = cgutils.unpack_tuple(builder, args[3])
-        one = ir.Constant(ir.DoubleType(), 1.0)
-        lanes = _Lanes(builder, places, (start, stop), waits)
-        entry = builder.fmul(units, builder.load(builder.gep(closes, [start])))
-        first = _spread(builder, builder.fsub(builder.fdiv(entry, equity), one))
-        waited = _spread(builder, builder.fsub(builder.fdiv(equity, before), one))
-        free, *marks = cgutils.unpack_tuple(builder, args[4])
-        many, floor = _spread(builder, units), _spread(builder, free)
-        none = ir.Constant(lanes.held.type, [False] * LANES)
-        fresh = cgutils.alloca_once_value(builder, ir.Constant(none.type, [True] + [False] * (LANES - 1)))
+        data, words, places = _data(context, builder, signature, args, 0, 1, 2)
+        start, stop = cgutils.unpack_tuple(builder, args[3])
+        floor, sums = _spread(builder, args[4]), _Sums(builder, places, 5)
+        number = partial(ir.Constant, INDEX)
+        first, last = builder.lshr(start, number(6)), builder.lshr(stop, number(6))
+        head = builder.shl(number(-1), builder.and_(start, number(63)))
+        tail = _low_bits(builder, builder.and_(stop, number(63)))
 
-        def add(i: Any, returns: Any = None, held: Any = None) -> None:
-            r = builder.select(builder.load(fresh), first, _load(builder, changes, i, held))
-            if held is not None:
-                r = builder.select(lanes.last, waited, r)
-            _add_returns(builder, lanes.slots[:5], r, floor, returns)
-            _add_values(builder, lanes.slots[5:8], many, _load(builder, closes, i, held), held)
+        def add(word: Any, wanted: Any) -> None:
+            bits = builder.and_(builder.load(builder.gep(words, [word])), wanted)
+            with builder.if_then(builder.icmp_unsigned("!=", bits, number(0))):
+                bar = builder.shl(word, number(6))
+                for k in range(0, 64, LANES):
+                    mask = _mask(builder, builder.lshr(bits, number(k)))
+                    r = _load(builder, data, builder.add(bar, number(k)), mask)
+                    _add_returns(builder, sums.slots, r, floor, mask)
 
-        with lanes.eights() as (i, _):
-            add(i)
-            builder.store(none, fresh)
-        with builder.if_then(lanes.more):
-            add(lanes.whole, lanes.returns, lanes.held)
-        result = lanes.finish(marks, lambda prices: builder.fmul(many, prices))
-        return context.make_tuple(builder, signature.return_type, result)
+        ahead = cgutils.alloca_once_value(builder, head)
+        with cgutils.for_range_slice(builder, first, last, number(1), INDEX) as (word, _):
+            add(word, builder.load(ahead))
+            builder.store(number(-1), ahead)
+        with builder.if_then(builder.icmp_unsigned("!=", tail, number(0))):
+            add(last, builder.and_(builder.load(ahead), tail))
+        sums.write()
+        return context.get_dummy_value()
 
-    return EXTREMES(rows, sums, SPAN, TRIPLE, TRIPLE), generate
+    return types.void(returns, held, sums, BARS, types.float64), generate
+
+
+@intrinsic
+def _change_sums(typingctx: Any, now: Any, before: Any, sums: Any, span: Any, free: Any) -> Any:  # noqa: ARG001 -- numba's signature
+    """Sum up the returns from `before` to `now` in [start, stop); place k goes into lane k % 8."""
+    if not isinstance(now, types.Array):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        to, since, places = _data(context, builder, signature, args, 0, 1, 2)
+        start, stop = cgutils.unpack_tuple(builder, args[3])
+        floor, sums = _spread(builder, args[4]), _Sums(builder, places, 5)
+        eight, seven = ir.Constant(INDEX, LANES), ir.Constant(INDEX, LANES - 1)
+        begin = builder.sub(start, builder.and_(start, seven))
+        head = cgutils.alloca_once_value(builder, builder.shl(ir.Constant(INDEX, -1), builder.and_(start, seven)))
+        with cgutils.for_range_slice(builder, begin, stop, eight, INDEX) as (k, _):
+            left = builder.sub(stop, k)
+            left = builder.select(builder.icmp_signed("<", left, eight), left, eight)
+            mask = _mask(builder, builder.and_(builder.load(head), _low_bits(builder, left)))
+            r = builder.fdiv(_load(builder, to, k, mask), _load(builder, since, k, mask))
+            _add_returns(builder, sums.slots, builder.fsub(r, _constant(1.0)), floor, mask)
+            builder.store(ir.Constant(INDEX, -1), head)
+        sums.write()
+        return context.get_dummy_value()
+
+    return types.void(now, before, sums, BARS, types.float64), generate
+
+
+@intrinsic
+def _part_sums(typingctx: Any, close: Any, sums: Any, span: Any, units: Any) -> Any:  # noqa: ARG001 -- numba's signature
+    """Add to HELD_EQUITY the units times what the closes of [0, stop) are more than those of [0, start), of the eights
+    of bars that the two are in."""
+    if not isinstance(close, types.Array):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data, places = _data(context, builder, signature, args, 0, 1)
+        parts = []
+        for bar in cgutils.unpack_tuple(builder, args[2]):
+            rest = builder.and_(bar, ir.Constant(INDEX, LANES - 1))
+            parts.append(_load(builder, data, builder.sub(bar, rest), _mask(builder, _low_bits(builder, rest))))
+        total = _vectors(builder, places)[HELD_EQUITY // LANES]
+        part = builder.fsub(parts[1], parts[0])
+        builder.store(_multiply_add(builder, _spread(builder, args[3]), part, builder.load(total)), total)
+        return context.get_dummy_value()
+
+    return types.void(close, sums, BARS, types.float64), generate
+
+
+@intrinsic
+def _most_and_least(typingctx: Any, close: Any, span: Any) -> Any:  # noqa: ARG001 -- numba's signature
+    """The largest and the smallest of the values in [start, stop); infinities where there are none."""
+    if not isinstance(close, types.Array):
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        (data,) = _data(context, builder, signature, args, 0)
+        start, stop = cgutils.unpack_tuple(builder, args[1])
+        most, least = _extremes(builder)
+        eight = ir.Constant(INDEX, LANES)
+        with cgutils.for_range_slice(builder, start, stop, eight, INDEX) as (i, _):
+            left = builder.sub(stop, i)
+            left = builder.select(builder.icmp_signed("<", left, eight), left, eight)
+            mask = _mask(builder, _low_bits(builder, left))
+            values = _load(builder, data, i, mask)
+            _change(builder, most, lambda x: _greater(builder, x, values), mask)
+            _change(builder, least, lambda x: _lesser(builder, x, values), mask)
+        lanes = [_folded(builder, builder.load(most), _greater), _folded(builder, builder.load(least), _lesser)]
+        return context.make_tuple(builder, signature.return_type, lanes)
+
+    return PAIR(close, BARS), generate
 
 
 @intrinsic
@@ -291,7 +359,10 @@ def _scratch(typingctx: Any, size: Any, dtype: Any) -> Any:  # noqa: ARG001 -- n
 
 
 held_sums: Any = _held_sums  # numba binds the first argument itself
-all_in_sums: Any = _all_in_sums
+bar_sums: Any = _bar_sums
+change_sums: Any = _change_sums
+part_sums: Any = _part_sums
+most_and_least: Any = _most_and_least
 scratch: Any = _scratch
 
 

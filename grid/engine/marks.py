@@ -45,19 +45,19 @@ from grid.engine.accounts import (
     UNITS,
     WAITS,
 )
-from grid.engine.lanes import LANES, all_in_sums, held_sums, joined, smallest
+from grid.engine.lanes import LANES, held_sums, joined, smallest
 
 NEARLY = 1.0 - 1e-12  # a fall this near to the deepest is looked at exactly
 
 
 @njit(**INLINE)
-def mark_held(a, c, sums, close, returns, start, stop, edges, blocks, rules, curve):
+def mark_held(a, c, sums, close, start, stop, edges, blocks, rules, curve):
     """Mark the closes [start, stop) in a position; returns `stop`, or the bar whose close ruined the account."""
     bar = start
     while bar < stop:
         advance_block(a, c, sums, bar, edges, blocks, rules)
         until = min(stop, c[BLOCK_END])
-        marked = mark_part(a, c, sums, close, returns, bar, until, rules)
+        marked = mark_part(a, c, sums, close, bar, until, rules)
         if curve.shape[0] > 0:
             for t in range(bar, marked):
                 curve[t] = a[CASH] + a[UNITS] * close[t]
@@ -69,16 +69,13 @@ def mark_held(a, c, sums, close, returns, start, stop, edges, blocks, rules, cur
 
 
 @njit(**INLINE)
-def mark_part(a, c, sums, close, returns, start, stop, rules):
+def mark_part(a, c, sums, close, start, stop, rules):
     """Mark closes within one block: eight at a time, but not where the account is near ruin."""
     if not rules.fast_path:
         return mark_each(a, c, sums, close, start, stop, rules)
     span, limits = (start, stop, c[WAITS]), (rules.risk_free_per_bar, RUINED * rules.cash, a[PEAK])
-    if a[CASH] == 0.0:
-        account = (a[UNITS], a[EQUITY], a[BEFORE])
-        most, least, alive = all_in_sums((close, returns), sums, span, account, limits)
-    else:
-        most, least, alive = held_sums(close, sums, span, (a[CASH], a[UNITS], a[EQUITY], a[BEFORE]), limits)
+    account = (a[CASH], a[UNITS], a[EQUITY], a[BEFORE])
+    most, least, alive = held_sums(close, sums, span, account, limits)
     if not alive:
         return mark_each(a, c, sums, close, start, stop, rules)
     c[MARKED_BARS] += stop - start + c[WAITS]
@@ -139,13 +136,19 @@ def mark_flat(a, c, sums, close, start, stop, edges, blocks, rules, curve):
         a[EQUITY] = now
         c[WAITS] = 1
     if now >= a[PEAK]:
-        end_drawdown(a, c, sums, close, start)
-        new_peak(a, sums, now, now)
-        c[PEAK_BAR], c[PEAK_FROM] = stop - 1, -1
+        mark_cash(a, c, sums, close, start, stop)
     a[AFTER] = min(a[AFTER], now)
     a[SUM_EQUITY] += now * (stop - start)
     if curve.shape[0] > 0:
         curve[start:stop] = now
+
+
+@njit(**INLINE)
+def mark_cash(a, c, sums, close, start, stop):
+    """The peak over the bars [start, stop) without a position, whose equity is at the peak or above it."""
+    end_drawdown(a, c, sums, close, start)
+    new_peak(a, sums, a[CASH], a[CASH])
+    c[PEAK_BAR], c[PEAK_FROM] = stop - 1, -1
 
 
 @njit(**INLINE)

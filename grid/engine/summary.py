@@ -32,7 +32,6 @@ from grid.engine.accounts import (
     ZERO_FALL,
     ZERO_VARIANCE,
 )
-from grid.engine.fills import book
 from grid.engine.lanes import LANES, joined, largest, smallest
 from grid.engine.marks import end_block, end_drawdown
 
@@ -74,7 +73,6 @@ def summarise(a, c, sums, deals, close, edges, blocks, rules, row):
     row[6] = a[DEPTH]
     row[5] = row[1] / a[DEPTH] if a[DEPTH] > 0 else np.nan
     row[7] = c[DEPTH_BARS]
-    book(deals, c[TRADES] % LANES, rules.fee)
     trade_metrics(c, deals, n - c[ENTRY_BAR] if a[UNITS] != 0.0 else 0, row)
     row[17] = c[HELD_BARS] / n if n > 0 else np.nan
     equity = a[SUM_EQUITY] + joined(sums, HELD_EQUITY)

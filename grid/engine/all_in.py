@@ -1,0 +1,377 @@
+"""Trials that are all in on the long side, or flat: many trades at a time.
+
+What a trade does to such an account does not depend on what the account has: it multiplies it. So some hundred trades are
+planned first, from masks and prices alone; then the cash is multiplied from trade to trade; and then all else is
+reckoned, eight trades or eight bars at a time, without a branch that a processor has to guess:
+
+- Returns of a bar after another in the same position are those of the price. They are a row, made once for the data, and
+  are summed under the mask of such bars. The return to the bar of an entry, and to that of an exit, are divided for.
+- The highest and the lowest close of a position are looked up as bounds: those of whole stretches of 16 bars. Only where
+  they could make a new peak, a deeper fall, or the loss of the account, are the closes themselves looked at.
+
+The rest is as in marks.py, whose falls these are to the bit.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numba.cpython.unsafe import numbers
+from numpy.typing import NDArray
+
+from grid.engine.accounts import (
+    AFTER,
+    BLOCK_END,
+    CASH,
+    CLOSES,
+    ENTER,
+    ENTRY_BAR,
+    ENTRY_PRICE,
+    EQUITY,
+    HELD_BARS,
+    INLINE,
+    LEAVE,
+    LONG,
+    MARKED_BARS,
+    NEVER,
+    OPENS,
+    PEAK,
+    PROCEEDS,
+    RETURNS,
+    RUIN,
+    RUINED,
+    SUM_EQUITY,
+    TABLES,
+    TRADES,
+    UNITS,
+)
+from grid.engine.fills import book, plan_entry, plan_exit, plan_next, record
+from grid.engine.lanes import LANES, bar_sums, change_sums, most_and_least, part_sums, scratch
+from grid.engine.marks import end_block, follow_peak, lowest, mark_cash
+
+CHUNK = 256
+"""Trades planned at a time; a multiple of LANES."""
+TURNS = 2 * CHUNK + 2
+STRETCH, LEVELS = 16, 6
+leading_zeros: Any = numbers.leading_zeros
+TAME = 1e100
+"""Prices up to it, and down to its inverse, can be multiplied and divided without a thought."""
+
+
+def tables(close: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What `run_all_in` looks up: float64, or nothing where a price is not tame.
+
+    First the sums of all closes before each eighth bar; then, for 1, 2, 4 up to 32 stretches of 16 bars from each on,
+    the highest close in them; then the lowest.
+    """
+    n = len(close)
+    if n == 0 or not 1 / TAME < close.min() <= close.max() < TAME:
+        return np.empty(0)
+    eights = np.add.reduceat(close, np.arange(0, n, LANES))
+    parts = [np.concatenate([[0.0], np.cumsum(eights)])]
+    for join in (np.maximum, np.minimum):
+        level = join.reduceat(close, np.arange(0, n, STRETCH))
+        for k in range(LEVELS):
+            parts.append(level)
+            later = np.minimum(np.arange(len(level)) + 2**k, len(level) - 1)
+            level = join(level, level[later])
+    return np.concatenate(parts)
+
+
+@njit(**INLINE)
+def bounds(table, n, start, stop):
+    """Bounds of the closes in [start, stop): none is higher than the first, none lower than the second."""
+    eights, count = (n + LANES - 1) // LANES + 1, (n + STRETCH - 1) // STRETCH
+    first, last = start // STRETCH, (stop - 1) // STRETCH
+    level = min(63 - leading_zeros(last - first + 1), LEVELS - 1)
+    highs = eights + level * count
+    lows, step = highs + LEVELS * count, 1 << level
+    place = last + 1 - step
+    most = max(table[np.uint64(highs + first)], table[np.uint64(highs + place)])
+    least = min(table[np.uint64(lows + first)], table[np.uint64(lows + place)])
+    first += step
+    while first < place:
+        most = max(most, table[np.uint64(highs + first)])
+        least = min(least, table[np.uint64(lows + first)])
+        first += step
+    return most, least
+
+
+@njit(**INLINE)
+def set_bits(mask, start, stop):
+    """Set the bits [start, stop)."""
+    word = start >> 6
+    ahead = ~np.uint64(0) << np.uint64(start & 63)
+    while word << 6 < stop:
+        left = stop - (word << 6)
+        bits = ahead if left >= 64 else ahead & ((np.uint64(1) << np.uint64(left)) - np.uint64(1))
+        mask[np.uint64(word)] |= bits
+        ahead = ~np.uint64(0)
+        word += 1
+
+
+class Plan(NamedTuple):
+    """Trades of a chunk, and what is reckoned of each. Turns are bars: the last exit, an entry, its exit, and so on."""
+
+    turns: Any
+    reasons: Any
+    entries: Any
+    """Fill prices of entries, and of exits."""
+    exits: Any
+    units: Any
+    lows: Any
+    """A bound of the lowest equity, or infinity where it needs no second look."""
+    now: Any
+    """The equity at each turn, and at the close before it."""
+    before: Any
+
+
+@njit(**INLINE)
+def run_all_in(a, c, deals, terms, sums, prices, masks, held, edges, blocks, rules, trades, curve):
+    """Go through a trial a chunk of trades at a time."""
+    n = prices[CLOSES].shape[0]
+    plan = Plan(
+        scratch(TURNS, np.int64),
+        scratch(CHUNK, np.int64),
+        scratch(CHUNK, np.float64),
+        scratch(CHUNK, np.float64),
+        scratch(CHUNK, np.float64),
+        scratch(CHUNK, np.float64),
+        scratch(TURNS, np.float64),
+        scratch(TURNS, np.float64),
+    )
+    held[:] = 0
+    state = (0, 0, True)
+    passed, summed = 0, 0
+    while True:
+        count, state = plan_trades(plan, state, terms, prices, masks, rules)
+        count, alive = reckon_trades(a, c, sums, plan, count, terms, prices, held, rules, trades, curve)
+        bar = plan.turns[2 * count]
+        ends = not (alive and state[2])
+        if ends and bar < n:
+            end_flat(a, c, sums, plan, count, prices[CLOSES], rules, curve)
+        turns = 2 * count + (1 if ends and bar < n else 0)
+        book_trades(deals, plan, count - (1 if bar >= n else 0), rules)
+        summed = sum_turns(a, c, sums, plan, (passed, turns, summed), prices[RETURNS], held, edges, blocks, rules)
+        passed += turns
+        if ends:
+            break
+        plan.turns[0] = bar
+    c[TRADES] = max(passed - 1, 0) // 2
+    while c[BLOCK_END] < NEVER:
+        bar_sums(prices[RETURNS], held, sums, (summed, c[BLOCK_END]), rules.risk_free_per_bar)
+        summed = c[BLOCK_END]
+        end_block(a, c, sums, edges, blocks, rules)
+
+
+@njit(**INLINE)
+def plan_trades(plan, state, terms, prices, masks, rules):
+    """Plan up to CHUNK trades: (how many, the state after them: deciding bar, what follows, whether there are more)."""
+    decision, follow, _ = state
+    n = prices[CLOSES].shape[0]
+    raw = prices[CLOSES if rules.at_close else OPENS]
+    bar, more, count = plan.turns[0], True, 0
+    while more and count < CHUNK:
+        entry, _, decision = plan_entry(masks, decision, follow, bar, n, rules)
+        if entry >= n:
+            more = False
+            break
+        fill = raw[np.uint64(entry)] * terms[LONG + ENTER]
+        bar, out, reason, decided = plan_exit(prices, masks, (decision, 1, entry), fill, terms, rules)
+        plan.turns[2 * count + 1], plan.turns[2 * count + 2] = entry, bar
+        plan.entries[count], plan.exits[count], plan.reasons[count] = fill, out, reason
+        count += 1
+        if bar >= n:
+            more = False
+        else:
+            decision, follow = plan_next(masks, bar, reason, decided, 1, rules)
+    return count, (decision, follow, more)
+
+
+@njit(**INLINE)
+def reckon_trades(a, c, sums, plan, count, terms, prices, held, rules, trades, curve):
+    """Carry the account through the planned trades: (how many it went through, whether it still lives)."""
+    close, table = prices[CLOSES], prices[TABLES]
+    n = close.shape[0]
+    nothing = RUINED * rules.cash
+    cash, last, bar = a[CASH], a[EQUITY], plan.turns[0]
+    first, bound, alive = 0, np.inf, True  # of the lows that wait to be looked up
+    k = 0
+    while k < count:
+        if cash <= nothing:
+            alive = False
+            break
+        entry, leave = plan.turns[2 * k + 1], plan.turns[2 * k + 2]
+        a[CASH] = cash
+        plan.before[2 * k] = last
+        if entry > bar:
+            last = cash
+            a[SUM_EQUITY] += cash * (entry - bar)
+            if cash >= a[PEAK]:
+                settle_lows(a, sums, plan, (first, k, bound), close)
+                first, bound = k, np.inf
+                mark_cash(a, c, sums, close, bar, entry)
+            a[AFTER] = min(a[AFTER], cash)
+        plan.now[2 * k] = last
+        units = cash * (rules.size / (plan.entries[k] * (1.0 + rules.fee)))
+        most, least = bounds(table, n, entry, max(leave, entry + 1))
+        if units * least <= nothing:
+            stop = ruin_bar(close, entry, leave, units, nothing)
+            if stop < leave:
+                leave, alive = stop, False
+                plan.turns[2 * k + 2], plan.exits[k] = stop, close[stop] * terms[LONG + LEAVE]
+                plan.reasons[k] = RUIN
+        plan.units[k], plan.lows[k] = units, units * least
+        opened = leave > entry
+        plan.now[2 * k + 1] = units * close[entry] if opened else 1.0
+        plan.before[2 * k + 1] = last if opened else 1.0
+        last = units * close[max(leave, 1) - 1] if opened else last
+        if units * most >= a[PEAK] and opened:
+            settle_lows(a, sums, plan, (first, k, bound), close)
+            first, bound = k + 1, np.inf
+            a[CASH], a[UNITS] = 0.0, units
+            mark_peak(a, c, sums, close, entry, leave)
+        elif opened:
+            bound = min(bound, plan.lows[k])
+        else:
+            plan.lows[k] = np.inf
+        sum_held(a, c, sums, close, table, held, entry, leave, units)
+        cash = units * (plan.exits[k] * terms[LONG + PROCEEDS])
+        bar = leave
+        k += 1
+        if not alive:
+            break
+    settle_lows(a, sums, plan, (first, k, bound), close)
+    if trades.shape[0] > 0 or curve.shape[0] > 0:
+        write_down(a, c, plan, k, close, rules, trades, curve)
+    a[EQUITY] = last
+    a[CASH], a[UNITS] = cash, 0.0
+    if bar >= n:
+        a[CASH], a[UNITS], a[ENTRY_PRICE], c[ENTRY_BAR] = 0.0, units, plan.entries[k - 1], entry
+    return k, alive
+
+
+@njit(**INLINE)
+def ruin_bar(close, start, stop, units, nothing):
+    """The first bar in [start, stop) at whose close the account is lost, else `stop`."""
+    bar = start
+    while bar < stop and units * close[bar] > nothing:
+        bar += 1
+    return bar
+
+
+@njit(**INLINE)
+def settle_lows(a, sums, plan, waiting, close):
+    """Look up the lowest equity of the trades [first, stop) that wait for it, where it could be below the lowest known.
+
+    waiting: first, stop, and the lowest of the bounds. That one is looked up first, so that few others need it.
+    """
+    first, stop, bound = waiting
+    low = lowest(a, sums)
+    if bound >= low:
+        return
+    for k in range(first, stop):
+        if plan.lows[k] == bound:
+            low = min(low, low_of(plan, k, close))
+    for k in range(first, stop):
+        if plan.lows[k] < low:
+            low = min(low, low_of(plan, k, close))
+    a[AFTER] = min(a[AFTER], low)
+
+
+@njit(**INLINE)
+def low_of(plan, k, close):
+    """The lowest equity in a trade."""
+    return plan.units[k] * most_and_least(close, (plan.turns[2 * k + 1], plan.turns[2 * k + 2]))[1]
+
+
+@njit(**INLINE)
+def mark_peak(a, c, sums, close, start, stop):
+    """Mark a position that may reach the peak."""
+    most, least = most_and_least(close, (start, stop))
+    most, least = a[UNITS] * most, a[UNITS] * least
+    if most >= a[PEAK]:
+        follow_peak(a, c, sums, close, start, stop, most, least)
+    else:
+        a[AFTER] = min(a[AFTER], least)
+
+
+@njit(**INLINE)
+def sum_held(a, c, sums, close, table, held, start, stop, units):
+    """Sum up the equity in a position, and put its bars into the mask of those whose returns are the price's."""
+    c[HELD_BARS] += stop - start
+    c[MARKED_BARS] += max(stop - start - 1, 0) + 2
+    eights = table[np.uint64(stop // LANES)] - table[np.uint64(start // LANES)]
+    a[SUM_EQUITY] += units * eights
+    part_sums(close, sums, (start, stop), units)
+    set_bits(held, start + 1, stop)
+
+
+@njit(**INLINE)
+def end_flat(a, c, sums, plan, count, close, rules, curve):
+    """Mark the bars after the last trade."""
+    n, bar, cash = close.shape[0], plan.turns[2 * count], a[CASH]
+    plan.before[2 * count], plan.now[2 * count] = a[EQUITY], cash
+    c[MARKED_BARS] += 1
+    a[SUM_EQUITY] += cash * (n - bar)
+    if cash >= a[PEAK]:
+        mark_cash(a, c, sums, close, bar, n)
+    a[AFTER] = min(a[AFTER], cash)
+    a[EQUITY] = cash
+    if curve.shape[0] > 0:
+        curve[bar:] = cash
+
+
+@njit(**INLINE)
+def book_trades(deals, plan, count, rules):
+    """Book the first trades of a chunk, which are closed."""
+    for first in range(0, count, LANES):
+        book(deals, plan.entries[first:], plan.exits[first:], plan.units[first:], min(LANES, count - first), rules.fee)
+
+
+@njit(**INLINE)
+def sum_turns(a, c, sums, plan, span, returns, held, edges, blocks, rules):
+    """Sum up the returns at a chunk's turns, and the price's of all blocks that end before the last; the bar of that end.
+
+    span: the turns before those of the chunk, how many it has, and the first bar whose returns are not summed up.
+    """
+    passed, count, summed = span
+    free, k = rules.risk_free_per_bar, 0
+    while k < count:
+        if plan.turns[k] >= c[BLOCK_END]:
+            c[TRADES] = max(passed + k - 1, 0) // 2
+            bar_sums(returns, held, sums, (summed, c[BLOCK_END]), free)
+            summed = c[BLOCK_END]
+            end_block(a, c, sums, edges, blocks, rules)
+            continue
+        stop = turn_from(plan.turns, k, count, c[BLOCK_END])
+        change_sums(plan.now, plan.before, sums, (k, stop), free)
+        k = stop
+    return summed
+
+
+@njit(**INLINE)
+def turn_from(turns, start, stop, bar):
+    """The first turn in [start, stop) at `bar` or later, by halving."""
+    while start < stop:
+        middle = (start + stop) // 2
+        if turns[middle] < bar:
+            start = middle + 1
+        else:
+            stop = middle
+    return start
+
+
+@njit(**INLINE)
+def write_down(a, c, plan, count, close, rules, trades, curve):
+    """Write down the trades of a chunk and the equity until its last exit, where the caller gave room for them."""
+    n = close.shape[0]
+    for k in range(count):
+        bar, entry, leave = plan.turns[2 * k], plan.turns[2 * k + 1], plan.turns[2 * k + 2]
+        a[UNITS], a[ENTRY_PRICE], c[ENTRY_BAR] = plan.units[k], plan.entries[k], entry
+        if leave < n:
+            record(a, c, trades, plan.exits[k], leave, plan.reasons[k], rules)
+        if curve.shape[0] > 0:
+            curve[bar:entry] = plan.now[2 * k]
+            for t in range(entry, leave):
+                curve[t] = a[UNITS] * close[t]
