@@ -12,7 +12,7 @@ reckoned, eight trades or eight bars at a time, without a branch that a processo
 The rest is as in marks.py, whose falls these are to the bit.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -24,7 +24,6 @@ from grid.engine.accounts import (
     BLOCK_END,
     CASH,
     CLOSES,
-    ENTER,
     ENTRY_BAR,
     ENTRY_PRICE,
     EQUITY,
@@ -34,7 +33,6 @@ from grid.engine.accounts import (
     LONG,
     MARKED_BARS,
     NEVER,
-    OPENS,
     PEAK,
     PROCEEDS,
     RETURNS,
@@ -45,13 +43,11 @@ from grid.engine.accounts import (
     TRADES,
     UNITS,
 )
-from grid.engine.fills import book, plan_entry, plan_exit, plan_next, record
+from grid.engine.fills import book, record
 from grid.engine.lanes import LANES, bar_sums, change_sums, most_and_least, part_sums, scratch
 from grid.engine.marks import end_block, follow_peak, lowest, mark_cash
+from grid.engine.plans import CHUNK, ROOM, TURNS, Plan, follows_bits, plan_bits, plan_trades
 
-CHUNK = 256
-"""Trades planned at a time; a multiple of LANES."""
-TURNS = 2 * CHUNK + 2
 STRETCH, LEVELS = 16, 6
 leading_zeros: Any = numbers.leading_zeros
 TAME = 1e100
@@ -110,28 +106,12 @@ def set_bits(mask, start, stop):
         word += 1
 
 
-class Plan(NamedTuple):
-    """Trades of a chunk, and what is reckoned of each. Turns are bars: the last exit, an entry, its exit, and so on."""
-
-    turns: Any
-    reasons: Any
-    entries: Any
-    """Fill prices of entries, and of exits."""
-    exits: Any
-    units: Any
-    lows: Any
-    """A bound of the lowest equity, or infinity where it needs no second look."""
-    now: Any
-    """The equity at each turn, and at the close before it."""
-    before: Any
-
-
 @njit(**INLINE)
 def run_all_in(a, c, deals, terms, sums, prices, masks, held, edges, blocks, rules, trades, curve):
     """Go through a trial a chunk of trades at a time."""
     n = prices[CLOSES].shape[0]
     plan = Plan(
-        scratch(TURNS, np.int64),
+        scratch(ROOM, np.int64),
         scratch(CHUNK, np.int64),
         scratch(CHUNK, np.float64),
         scratch(CHUNK, np.float64),
@@ -141,13 +121,16 @@ def run_all_in(a, c, deals, terms, sums, prices, masks, held, edges, blocks, rul
         scratch(TURNS, np.float64),
     )
     held[:] = 0
-    state = (0, 0, True)
+    state, bits = (0, 0, 0, True), follows_bits(masks, rules)
     passed, summed = 0, 0
     while True:
-        count, state = plan_trades(plan, state, terms, prices, masks, rules)
+        if bits:
+            count, state = plan_bits(plan, state, terms, prices, masks, rules)
+        else:
+            count, state = plan_trades(plan, state, terms, prices, masks, rules)
         count, alive = reckon_trades(a, c, sums, plan, count, terms, prices, held, rules, trades, curve)
         bar = plan.turns[2 * count]
-        ends = not (alive and state[2])
+        ends = not (alive and state[3])
         if ends and bar < n:
             end_flat(a, c, sums, plan, count, prices[CLOSES], rules, curve)
         turns = 2 * count + (1 if ends and bar < n else 0)
@@ -162,30 +145,6 @@ def run_all_in(a, c, deals, terms, sums, prices, masks, held, edges, blocks, rul
         bar_sums(prices[RETURNS], held, sums, (summed, c[BLOCK_END]), rules.risk_free_per_bar)
         summed = c[BLOCK_END]
         end_block(a, c, sums, edges, blocks, rules)
-
-
-@njit(**INLINE)
-def plan_trades(plan, state, terms, prices, masks, rules):
-    """Plan up to CHUNK trades: (how many, the state after them: deciding bar, what follows, whether there are more)."""
-    decision, follow, _ = state
-    n = prices[CLOSES].shape[0]
-    raw = prices[CLOSES if rules.at_close else OPENS]
-    bar, more, count = plan.turns[0], True, 0
-    while more and count < CHUNK:
-        entry, _, decision = plan_entry(masks, decision, follow, bar, n, rules)
-        if entry >= n:
-            more = False
-            break
-        fill = raw[np.uint64(entry)] * terms[LONG + ENTER]
-        bar, out, reason, decided = plan_exit(prices, masks, (decision, 1, entry), fill, terms, rules)
-        plan.turns[2 * count + 1], plan.turns[2 * count + 2] = entry, bar
-        plan.entries[count], plan.exits[count], plan.reasons[count] = fill, out, reason
-        count += 1
-        if bar >= n:
-            more = False
-        else:
-            decision, follow = plan_next(masks, bar, reason, decided, 1, rules)
-    return count, (decision, follow, more)
 
 
 @njit(**INLINE)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from grid.engine import accounts, all_in, execution, fills, lanes, marks, summary
+from grid.engine import accounts, all_in, execution, fills, lanes, marks, plans, summary
 from grid.engine.accounts import (
     ACCOUNTS,
     AFTER,
@@ -66,7 +66,7 @@ __all__ = ["REASONS", "TRADE_COLUMNS", "simulate"]
 def _sources() -> int:
     """A number made of the files that `simulate` is compiled from."""
     digest = hashlib.sha256()
-    for module in (accounts, all_in, execution, fills, lanes, marks, summary):
+    for module in (accounts, all_in, execution, fills, lanes, marks, plans, summary):
         digest.update(Path(str(module.__file__)).read_bytes())
     return int.from_bytes(digest.digest()[:7])
 
