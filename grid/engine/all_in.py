@@ -44,12 +44,13 @@ from grid.engine.accounts import (
     UNITS,
 )
 from grid.engine.fills import book, record
-from grid.engine.lanes import LANES, bar_sums, change_sums, most_and_least, part_sums, scratch
+from grid.engine.lanes import LANES, bar_sums, change_sums, most_and_least, part_sum, scratch
 from grid.engine.marks import end_block, follow_peak, lowest, mark_cash
 from grid.engine.plans import CHUNK, ROOM, TURNS, Plan, follows_bits, plan_bits, plan_trades
 
 STRETCH, LEVELS = 16, 6
 leading_zeros: Any = numbers.leading_zeros
+ONE, TWO = np.uint64(1), np.uint64(2)
 TAME = 1e100
 """Prices up to it, and down to its inverse, can be multiplied and divided without a thought."""
 
@@ -57,20 +58,19 @@ TAME = 1e100
 def tables(close: NDArray[np.float64]) -> NDArray[np.float64]:
     """What `run_all_in` looks up: float64, or nothing where a price is not tame.
 
-    First the sums of all closes before each eighth bar; then, for 1, 2, 4 up to 32 stretches of 16 bars from each on,
-    the highest close in them; then the lowest.
+    First the sums of all closes before each eighth bar; then, for 1, 2, 4 up to 32 stretches of 16 bars, from each on,
+    the highest close in them and the lowest.
     """
     n = len(close)
     if n == 0 or not 1 / TAME < close.min() <= close.max() < TAME:
         return np.empty(0)
     eights = np.add.reduceat(close, np.arange(0, n, LANES))
     parts = [np.concatenate([[0.0], np.cumsum(eights)])]
-    for join in (np.maximum, np.minimum):
-        level = join.reduceat(close, np.arange(0, n, STRETCH))
-        for k in range(LEVELS):
-            parts.append(level)
-            later = np.minimum(np.arange(len(level)) + 2**k, len(level) - 1)
-            level = join(level, level[later])
+    high, low = (join.reduceat(close, np.arange(0, n, STRETCH)) for join in (np.maximum, np.minimum))
+    for k in range(LEVELS):
+        parts.append(np.column_stack([high, low]).ravel())
+        later = np.minimum(np.arange(len(high)) + 2**k, len(high) - 1)
+        high, low = np.maximum(high, high[later]), np.minimum(low, low[later])
     return np.concatenate(parts)
 
 
@@ -80,16 +80,14 @@ def bounds(table, n, start, stop):
     eights, count = (n + LANES - 1) // LANES + 1, (n + STRETCH - 1) // STRETCH
     first, last = start // STRETCH, (stop - 1) // STRETCH
     level = min(63 - leading_zeros(last - first + 1), LEVELS - 1)
-    highs = eights + level * count
-    lows, step = highs + LEVELS * count, 1 << level
-    place = last + 1 - step
-    most = max(table[np.uint64(highs + first)], table[np.uint64(highs + place)])
-    least = min(table[np.uint64(lows + first)], table[np.uint64(lows + place)])
-    first += step
-    while first < place:
-        most = max(most, table[np.uint64(highs + first)])
-        least = min(least, table[np.uint64(lows + first)])
+    step, pairs = 2 << level, eights + 2 * level * count
+    first, last = pairs + 2 * first, pairs + 2 * (last + 1) - step
+    most, least = table[np.uint64(last)], table[np.uint64(last + 1)]
+    while True:
+        most, least = max(most, table[np.uint64(first)]), min(least, table[np.uint64(first + 1)])
         first += step
+        if first >= last:
+            break
     return most, least
 
 
@@ -117,6 +115,10 @@ def run_all_in(a, c, deals, terms, sums, prices, masks, held, edges, blocks, rul
         scratch(CHUNK, np.float64),
         scratch(CHUNK, np.float64),
         scratch(CHUNK, np.float64),
+        scratch(CHUNK, np.float64),
+        scratch(CHUNK, np.float64),
+        scratch(CHUNK, np.float64),
+        scratch(CHUNK, np.float64),
         scratch(TURNS, np.float64),
         scratch(TURNS, np.float64),
     )
@@ -128,7 +130,11 @@ def run_all_in(a, c, deals, terms, sums, prices, masks, held, edges, blocks, rul
             count, state = plan_bits(plan, state, terms, prices, masks, rules)
         else:
             count, state = plan_trades(plan, state, terms, prices, masks, rules)
-        count, alive = reckon_trades(a, c, sums, plan, count, terms, prices, held, rules, trades, curve)
+        look_up(plan, count, prices[CLOSES], prices[TABLES])
+        count, alive = reckon_trades(a, c, sums, plan, count, terms, prices[CLOSES], rules)
+        mask_trades(c, plan, count, held)
+        if trades.shape[0] > 0 or curve.shape[0] > 0:
+            write_down(c, plan, count, prices[CLOSES], rules, trades, curve)
         bar = plan.turns[2 * count]
         ends = not (alive and state[3])
         if ends and bar < n:
@@ -148,61 +154,64 @@ def run_all_in(a, c, deals, terms, sums, prices, masks, held, edges, blocks, rul
 
 
 @njit(**INLINE)
-def reckon_trades(a, c, sums, plan, count, terms, prices, held, rules, trades, curve):
+def look_up(plan, count, close, table):
+    """What the data says of the planned trades, whatever the account has."""
+    n = close.shape[0]
+    for k in range(count):
+        start, stop = plan.turns[np.uint64(2 * k + 1)], plan.turns[np.uint64(2 * k + 2)]
+        plan.opening[k], plan.closing[k] = close[np.uint64(start)], close[np.uint64(max(stop, 1) - 1)]
+        plan.highs[k], plan.lows[k] = bounds(table, n, start, max(stop, start + 1))
+        eights = table[np.uint64(stop // LANES)] - table[np.uint64(start // LANES)]
+        plan.sums[k] = eights + part_sum(close, (start, stop))
+
+
+@njit(**INLINE)
+def reckon_trades(a, c, sums, plan, count, terms, close, rules):
     """Carry the account through the planned trades: (how many it went through, whether it still lives)."""
-    close, table = prices[CLOSES], prices[TABLES]
     n = close.shape[0]
     nothing = RUINED * rules.cash
     cash, last, bar = a[CASH], a[EQUITY], plan.turns[0]
     first, bound, alive = 0, np.inf, True  # of the lows that wait to be looked up
     k = 0
-    while k < count:
+    while k < count and alive:
         if cash <= nothing:
             alive = False
             break
-        entry, leave = plan.turns[2 * k + 1], plan.turns[2 * k + 2]
-        a[CASH] = cash
-        plan.before[2 * k] = last
+        at, turn = np.uint64(k), np.uint64(2 * k)
+        entry, leave = plan.turns[turn + ONE], plan.turns[turn + TWO]
+        plan.before[turn] = last
         if entry > bar:
             last = cash
             a[SUM_EQUITY] += cash * (entry - bar)
             if cash >= a[PEAK]:
                 settle_lows(a, sums, plan, (first, k, bound), close)
                 first, bound = k, np.inf
+                a[CASH] = cash
                 mark_cash(a, c, sums, close, bar, entry)
             a[AFTER] = min(a[AFTER], cash)
-        plan.now[2 * k] = last
-        units = cash * (rules.size / (plan.entries[k] * (1.0 + rules.fee)))
-        most, least = bounds(table, n, entry, max(leave, entry + 1))
-        if units * least <= nothing:
-            stop = ruin_bar(close, entry, leave, units, nothing)
-            if stop < leave:
-                leave, alive = stop, False
-                plan.turns[2 * k + 2], plan.exits[k] = stop, close[stop] * terms[LONG + LEAVE]
-                plan.reasons[k] = RUIN
-        plan.units[k], plan.lows[k] = units, units * least
+        plan.now[turn] = last
+        units = cash * (rules.size / (plan.entries[at] * (1.0 + rules.fee)))
+        plan.units[at] = units
+        low = units * plan.lows[at]
+        if low <= nothing:
+            alive = not ruined(plan, k, close, nothing, terms[LONG + LEAVE])
+            leave = plan.turns[turn + TWO]
         opened = leave > entry
-        plan.now[2 * k + 1] = units * close[entry] if opened else 1.0
-        plan.before[2 * k + 1] = last if opened else 1.0
-        last = units * close[max(leave, 1) - 1] if opened else last
-        if units * most >= a[PEAK] and opened:
+        plan.now[turn + ONE] = units * plan.opening[at] if opened else 1.0
+        plan.before[turn + ONE] = last if opened else 1.0
+        last = units * plan.closing[at] if opened else last
+        plan.lows[at] = low if opened else np.inf
+        if opened and units * plan.highs[at] >= a[PEAK]:
             settle_lows(a, sums, plan, (first, k, bound), close)
             first, bound = k + 1, np.inf
-            a[CASH], a[UNITS] = 0.0, units
+            a[CASH], a[UNITS], plan.lows[at] = 0.0, units, np.inf
             mark_peak(a, c, sums, close, entry, leave)
-        elif opened:
-            bound = min(bound, plan.lows[k])
-        else:
-            plan.lows[k] = np.inf
-        sum_held(a, c, sums, close, table, held, entry, leave, units)
-        cash = units * (plan.exits[k] * terms[LONG + PROCEEDS])
+        bound = min(bound, plan.lows[at])
+        a[SUM_EQUITY] += units * plan.sums[at]
+        cash = units * (plan.exits[at] * terms[LONG + PROCEEDS])
         bar = leave
         k += 1
-        if not alive:
-            break
     settle_lows(a, sums, plan, (first, k, bound), close)
-    if trades.shape[0] > 0 or curve.shape[0] > 0:
-        write_down(a, c, plan, k, close, rules, trades, curve)
     a[EQUITY] = last
     a[CASH], a[UNITS] = cash, 0.0
     if bar >= n:
@@ -211,12 +220,20 @@ def reckon_trades(a, c, sums, plan, count, terms, prices, held, rules, trades, c
 
 
 @njit(**INLINE)
-def ruin_bar(close, start, stop, units, nothing):
-    """The first bar in [start, stop) at whose close the account is lost, else `stop`."""
+def ruined(plan, k, close, nothing, leave):
+    """Whether the account is lost at a close of trade k, which ends there then."""
+    start, stop, units = plan.turns[2 * k + 1], plan.turns[2 * k + 2], plan.units[k]
     bar = start
     while bar < stop and units * close[bar] > nothing:
         bar += 1
-    return bar
+    if bar == stop:
+        return False
+    plan.turns[2 * k + 2], plan.exits[k], plan.reasons[k] = bar, close[bar] * leave, RUIN
+    plan.closing[k] = close[max(bar, 1) - 1]
+    plan.sums[k] = 0.0
+    for held in range(start, bar):
+        plan.sums[k] += close[held]
+    return True
 
 
 @njit(**INLINE)
@@ -256,14 +273,13 @@ def mark_peak(a, c, sums, close, start, stop):
 
 
 @njit(**INLINE)
-def sum_held(a, c, sums, close, table, held, start, stop, units):
-    """Sum up the equity in a position, and put its bars into the mask of those whose returns are the price's."""
-    c[HELD_BARS] += stop - start
-    c[MARKED_BARS] += max(stop - start - 1, 0) + 2
-    eights = table[np.uint64(stop // LANES)] - table[np.uint64(start // LANES)]
-    a[SUM_EQUITY] += units * eights
-    part_sums(close, sums, (start, stop), units)
-    set_bits(held, start + 1, stop)
+def mask_trades(c, plan, count, held):
+    """Put the bars after another in the same position into the mask of those whose returns are the price's."""
+    for k in range(count):
+        start, stop = plan.turns[np.uint64(2 * k + 1)], plan.turns[np.uint64(2 * k + 2)]
+        c[HELD_BARS] += stop - start
+        c[MARKED_BARS] += max(stop - start - 1, 0) + 2
+        set_bits(held, start + 1, stop)
 
 
 @njit(**INLINE)
@@ -322,15 +338,15 @@ def turn_from(turns, start, stop, bar):
 
 
 @njit(**INLINE)
-def write_down(a, c, plan, count, close, rules, trades, curve):
+def write_down(c, plan, count, close, rules, trades, curve):
     """Write down the trades of a chunk and the equity until its last exit, where the caller gave room for them."""
-    n = close.shape[0]
     for k in range(count):
         bar, entry, leave = plan.turns[2 * k], plan.turns[2 * k + 1], plan.turns[2 * k + 2]
-        a[UNITS], a[ENTRY_PRICE], c[ENTRY_BAR] = plan.units[k], plan.entries[k], entry
-        if leave < n:
-            record(a, c, trades, plan.exits[k], leave, plan.reasons[k], rules)
+        units = plan.units[k]
+        if leave < close.shape[0]:
+            out = (plan.exits[k], leave, plan.reasons[k])
+            record(c, trades, (units, plan.entries[k], entry), out, rules)
         if curve.shape[0] > 0:
             curve[bar:entry] = plan.now[2 * k]
             for t in range(entry, leave):
-                curve[t] = a[UNITS] * close[t]
+                curve[t] = units * close[t]

@@ -132,7 +132,7 @@ def close_position(a, c, deals, terms, fill, bar, reason, rules, trades):
     k = np.uint64(c[TRADES] % LANES)
     deals[FILL_IN + k], deals[FILL_OUT + k], deals[FILL_UNITS + k] = a[ENTRY_PRICE], fill, a[UNITS]
     a[CASH] += a[UNITS] * (fill * terms[c[SIDE] + PROCEEDS])
-    record(a, c, trades, fill, bar, reason, rules)
+    record(c, trades, (a[UNITS], a[ENTRY_PRICE], c[ENTRY_BAR]), (fill, bar, reason), rules)
     a[UNITS] = 0.0
     c[TRADES] += 1
     if k == LANES - 1:
@@ -166,18 +166,22 @@ def book(deals, fills_in, fills_out, sizes, count, fee):
 
 
 @njit(**INLINE)
-def record(a, c, trades, price, bar, reason, rules):
-    """Write a trade down, where the caller gave room for it."""
+def record(c, trades, position, leave, rules):
+    """Write a trade down, where the caller gave room for it.
+
+    position: units, fill price and bar of the entry. leave: fill price, bar and reason of the exit.
+    """
     row = c[RECORDED]
     if row >= trades.shape[0]:
         return
     c[RECORDED] += 1
-    units, entry = a[UNITS], a[ENTRY_PRICE]
+    units, entry, entry_bar = position
+    price, bar, reason = leave
     cost, value = abs(units) * entry, abs(units) * price
     fees = cost * rules.fee + (value * rules.fee if reason != OPEN else 0.0)
     pnl = units * (price - entry) - fees
     trades[row, T_UNITS] = units
-    trades[row, T_ENTRY_BAR] = c[ENTRY_BAR]
+    trades[row, T_ENTRY_BAR] = entry_bar
     trades[row, T_EXIT_BAR] = bar
     trades[row, T_ENTRY_PRICE] = entry
     trades[row, T_EXIT_PRICE] = price

@@ -27,6 +27,7 @@ from grid.engine.accounts import (
     CLOSES,
     COUNTS,
     DEALS,
+    ENTRY_BAR,
     ENTRY_PRICE,
     EQUITY,
     INLINE,
@@ -145,7 +146,7 @@ def run_trial(prices, masks, edges, numbers, held, row, blocks, trades, curve):
         run_any(a, c, deals, terms, sums, prices, masks, edges, blocks, rules, trades, curve)
     if a[UNITS] != 0.0:
         n = close.shape[0]
-        record(a, c, trades, close[n - 1], n - 1, OPEN, rules)
+        record(c, trades, (a[UNITS], a[ENTRY_PRICE], c[ENTRY_BAR]), (close[n - 1], n - 1, OPEN), rules)
     summarise(a, c, sums, deals, close, edges, blocks, rules, row)
     return c[RECORDED]
 

@@ -12,6 +12,7 @@ from numba.cpython.unsafe import numbers
 
 from grid.engine.accounts import CLOSES, ENTER, ENTRIES, EXITS, INLINE, LEAVE, LONG, NEVER, OPENS, SIGNAL
 from grid.engine.fills import plan_entry, plan_exit, plan_next
+from grid.engine.lanes import bits_set
 
 CHUNK = 256
 """Trades planned at a time; a multiple of LANES."""
@@ -31,9 +32,15 @@ class Plan(NamedTuple):
     entries: Any
     """Fill prices of entries, and of exits."""
     exits: Any
-    units: Any
+    opening: Any
+    """The first close in a position, and the last."""
+    closing: Any
+    highs: Any
+    """Bounds of the closes in it."""
     lows: Any
-    """A bound of the lowest equity, or infinity where it needs no second look."""
+    sums: Any
+    """The sum of its closes."""
+    units: Any
     now: Any
     """The equity at each turn, and at the close before it."""
     before: Any
@@ -63,8 +70,8 @@ def plan_bits(plan, state, terms, prices, masks, rules):
     entries, exits = masks[ENTRIES], masks[EXITS]
     carry, words = np.uint64(held), entries.shape[0]
     while have < 2 * CHUNK and word < words:
-        enter = entries[word]
-        stay = enter | ~exits[word]
+        enter, leave = entries[np.uint64(word)], exits[np.uint64(word)]
+        stay = enter | ~leave
         positions = enter | (stay & ~(stay + enter + carry))
         changes = positions ^ ((positions << ONE) | carry)
         carry = positions >> np.uint64(WORD - 1)
@@ -87,15 +94,14 @@ def plan_bits(plan, state, terms, prices, masks, rules):
 @njit(**INLINE)
 def write_turns(turns, have, changes, bar):
     """Write the bits of a word as bars behind the turns there are, eight at a time; returns how many there are then."""
-    first = have
+    stop = have + np.int64(bits_set(changes))
     while True:
         for k in range(1, EIGHT + 1):
-            have += changes != 0
-            turns[first + k] = bar + np.int64(trailing_zeros(changes))
+            turns[np.uint64(have + k)] = bar + np.int64(trailing_zeros(changes))
             changes &= changes - ONE
-        if changes == 0:
-            return have
-        first += EIGHT
+        have += EIGHT
+        if have >= stop:
+            return stop
 
 
 @njit(**INLINE)
@@ -103,8 +109,8 @@ def price_trades(plan, count, terms, raw):
     """The fill prices of trades whose turns are known."""
     last = raw.shape[0] - 1
     for k in range(count):
-        plan.entries[k] = raw[np.uint64(plan.turns[2 * k + 1])] * terms[LONG + ENTER]
-        plan.exits[k] = raw[np.uint64(min(plan.turns[2 * k + 2], last))] * terms[LONG + LEAVE]
+        plan.entries[k] = raw[np.uint64(plan.turns[np.uint64(2 * k + 1)])] * terms[LONG + ENTER]
+        plan.exits[k] = raw[np.uint64(min(plan.turns[np.uint64(2 * k + 2)], last))] * terms[LONG + LEAVE]
         plan.reasons[k] = SIGNAL
 
 
