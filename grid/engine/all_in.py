@@ -44,13 +44,12 @@ from grid.engine.accounts import (
     UNITS,
 )
 from grid.engine.fills import book, record
-from grid.engine.lanes import LANES, bar_sums, change_sums, most_and_least, part_sum, scratch
+from grid.engine.lanes import LANES, bar_sums, change_sums, most_and_least, part_sums, scratch
 from grid.engine.marks import end_block, follow_peak, lowest, mark_cash
-from grid.engine.plans import CHUNK, ROOM, TURNS, Plan, follows_bits, plan_bits, plan_trades
+from grid.engine.plans import CHUNK, ONE, PLACES, TURNS, Plan, follows_bits, plan_bits, plan_trades
 
 STRETCH, LEVELS = 16, 6
 leading_zeros: Any = numbers.leading_zeros
-ONE, TWO = np.uint64(1), np.uint64(2)
 TAME = 1e100
 """Prices up to it, and down to its inverse, can be multiplied and divided without a thought."""
 
@@ -107,9 +106,12 @@ def set_bits(mask, start, stop):
 @njit(**INLINE)
 def run_all_in(a, c, deals, terms, sums, prices, masks, held, edges, blocks, rules, trades, curve):
     """Go through a trial a chunk of trades at a time."""
-    n = prices[CLOSES].shape[0]
+    close = prices[CLOSES]
+    n = close.shape[0]
+    turns = scratch(TURNS, np.int64)
     plan = Plan(
-        scratch(ROOM, np.int64),
+        scratch(PLACES, np.int64),
+        scratch(PLACES, np.int64),
         scratch(CHUNK, np.int64),
         scratch(CHUNK, np.float64),
         scratch(CHUNK, np.float64),
@@ -118,35 +120,40 @@ def run_all_in(a, c, deals, terms, sums, prices, masks, held, edges, blocks, rul
         scratch(CHUNK, np.float64),
         scratch(CHUNK, np.float64),
         scratch(CHUNK, np.float64),
+        scratch(PLACES, np.float64),
+        scratch(PLACES, np.float64),
+        scratch(PLACES, np.float64),
         scratch(CHUNK, np.float64),
-        scratch(TURNS, np.float64),
-        scratch(TURNS, np.float64),
     )
     held[:] = 0
+    plan.cash[0] = plan.lasts[0] = a[CASH]
     state, bits = (0, 0, 0, True), follows_bits(masks, rules)
-    passed, summed = 0, 0
-    while True:
+    passed, summed, ends = (0, 0), 0, False
+    while not ends:
         if bits:
-            count, state = plan_bits(plan, state, terms, prices, masks, rules)
+            count, state = plan_bits(plan, turns, state, terms, prices, masks, rules)
         else:
             count, state = plan_trades(plan, state, terms, prices, masks, rules)
-        look_up(plan, count, prices[CLOSES], prices[TABLES])
-        count, alive = reckon_trades(a, c, sums, plan, count, terms, prices[CLOSES], rules)
-        mask_trades(c, plan, count, held)
-        if trades.shape[0] > 0 or curve.shape[0] > 0:
-            write_down(c, plan, count, prices[CLOSES], rules, trades, curve)
-        bar = plan.turns[2 * count]
+        look_up(plan, count, close, prices[TABLES])
+        carry_account(plan, count, terms, rules)
+        count, alive = follow_account(a, c, sums, plan, count, close, terms, rules)
         ends = not (alive and state[3])
-        if ends and bar < n:
-            end_flat(a, c, sums, plan, count, prices[CLOSES], rules, curve)
-        turns = 2 * count + (1 if ends and bar < n else 0)
-        book_trades(deals, plan, count - (1 if bar >= n else 0), rules)
-        summed = sum_turns(a, c, sums, plan, (passed, turns, summed), prices[RETURNS], held, edges, blocks, rules)
-        passed += turns
-        if ends:
-            break
-        plan.turns[0] = bar
-    c[TRADES] = max(passed - 1, 0) // 2
+        flat = ends and plan.leaves[count] < n
+        if flat:
+            end_flat(a, c, sums, plan, count, close)
+        sum_equity(a, c, sums, plan, count, close, prices[TABLES], held)
+        write_down(c, plan, count + flat, close, rules, trades, curve)
+        closed = count - 1 if plan.leaves[count] >= n else count
+        book_trades(deals, plan, closed, rules)
+        span = (passed[0], count, count + flat, summed)
+        summed = sum_changes(c, a, sums, plan, span, prices[RETURNS], held, edges, blocks, rules)
+        passed = (passed[0] + count, passed[1] + closed)
+        plan.leaves[0], plan.cash[0], plan.lasts[0] = plan.leaves[count], plan.cash[count], plan.lasts[count]
+    c[TRADES] = passed[1]
+    a[CASH], a[EQUITY], a[UNITS] = plan.cash[count], plan.cash[count], 0.0
+    if not flat:
+        a[CASH], a[EQUITY] = 0.0, plan.lasts[count]
+        a[UNITS], a[ENTRY_PRICE], c[ENTRY_BAR] = plan.units[count - 1], plan.entries[count - 1], plan.starts[count - 1]
     while c[BLOCK_END] < NEVER:
         bar_sums(prices[RETURNS], held, sums, (summed, c[BLOCK_END]), rules.risk_free_per_bar)
         summed = c[BLOCK_END]
@@ -158,81 +165,74 @@ def look_up(plan, count, close, table):
     """What the data says of the planned trades, whatever the account has."""
     n = close.shape[0]
     for k in range(count):
-        start, stop = plan.turns[np.uint64(2 * k + 1)], plan.turns[np.uint64(2 * k + 2)]
+        start, stop = plan.starts[k], plan.leaves[k + 1]
         plan.opening[k], plan.closing[k] = close[np.uint64(start)], close[np.uint64(max(stop, 1) - 1)]
         plan.highs[k], plan.lows[k] = bounds(table, n, start, max(stop, start + 1))
-        eights = table[np.uint64(stop // LANES)] - table[np.uint64(start // LANES)]
-        plan.sums[k] = eights + part_sum(close, (start, stop))
 
 
 @njit(**INLINE)
-def reckon_trades(a, c, sums, plan, count, terms, close, rules):
-    """Carry the account through the planned trades: (how many it went through, whether it still lives)."""
-    n = close.shape[0]
-    nothing = RUINED * rules.cash
-    cash, last, bar = a[CASH], a[EQUITY], plan.turns[0]
+def carry_account(plan, count, terms, rules):
+    """Carry the account through the planned trades."""
+    cash, last = plan.cash[0], plan.lasts[0]
+    for k in range(count):
+        units = cash * (rules.size / (plan.entries[k] * (1.0 + rules.fee)))
+        mid = cash if plan.leaves[k] < plan.starts[k] else last
+        last = units * plan.closing[k] if plan.starts[k] < plan.leaves[k + 1] else mid
+        cash = units * (plan.exits[k] * terms[LONG + PROCEEDS])
+        plan.units[k], plan.mids[k] = units, mid
+        plan.lasts[k + 1], plan.cash[k + 1] = last, cash
+    for k in range(count):
+        held = plan.starts[k] < plan.leaves[k + 1]
+        plan.opens[k] = plan.units[k] * plan.opening[k] if held else plan.mids[k]
+        plan.highs[k] = plan.units[k] * plan.highs[k] if held else -np.inf
+        plan.lows[k] = plan.units[k] * plan.lows[k] if held else np.inf
+
+
+@njit(**INLINE)
+def follow_account(a, c, sums, plan, count, close, terms, rules):
+    """Follow the peak, and the low since: (how many trades the account went through, whether it lives)."""
+    nothing, peak = RUINED * rules.cash, a[PEAK]
     first, bound, alive = 0, np.inf, True  # of the lows that wait to be looked up
     k = 0
     while k < count and alive:
-        if cash <= nothing:
-            alive = False
-            break
-        at, turn = np.uint64(k), np.uint64(2 * k)
-        entry, leave = plan.turns[turn + ONE], plan.turns[turn + TWO]
-        plan.before[turn] = last
-        if entry > bar:
-            last = cash
-            a[SUM_EQUITY] += cash * (entry - bar)
-            if cash >= a[PEAK]:
+        at = np.uint64(k)
+        cash, flat = plan.cash[at], plan.leaves[at] < plan.starts[at]
+        a[AFTER] = min(a[AFTER], cash if flat else np.inf)
+        if (max(cash, plan.highs[at]) >= peak) | (min(cash, plan.lows[at]) <= nothing):
+            if cash <= nothing:
+                count, alive = k, False
+                break
+            if flat and cash >= peak:
                 settle_lows(a, sums, plan, (first, k, bound), close)
-                first, bound = k, np.inf
-                a[CASH] = cash
-                mark_cash(a, c, sums, close, bar, entry)
-            a[AFTER] = min(a[AFTER], cash)
-        plan.now[turn] = last
-        units = cash * (rules.size / (plan.entries[at] * (1.0 + rules.fee)))
-        plan.units[at] = units
-        low = units * plan.lows[at]
-        if low <= nothing:
-            alive = not ruined(plan, k, close, nothing, terms[LONG + LEAVE])
-            leave = plan.turns[turn + TWO]
-        opened = leave > entry
-        plan.now[turn + ONE] = units * plan.opening[at] if opened else 1.0
-        plan.before[turn + ONE] = last if opened else 1.0
-        last = units * plan.closing[at] if opened else last
-        plan.lows[at] = low if opened else np.inf
-        if opened and units * plan.highs[at] >= a[PEAK]:
-            settle_lows(a, sums, plan, (first, k, bound), close)
-            first, bound = k + 1, np.inf
-            a[CASH], a[UNITS], plan.lows[at] = 0.0, units, np.inf
-            mark_peak(a, c, sums, close, entry, leave)
+                first, bound, a[CASH] = k, np.inf, cash
+                mark_cash(a, c, sums, close, plan.leaves[at], plan.starts[at])
+            if plan.lows[at] <= nothing and ruin(plan, k, close, nothing, terms):
+                count, alive = k + 1, False
+            if plan.highs[at] >= a[PEAK]:
+                settle_lows(a, sums, plan, (first, k, bound), close)
+                first, bound, a[CASH], a[UNITS] = k + 1, np.inf, 0.0, plan.units[at]
+                plan.lows[at] = np.inf
+                mark_peak(a, c, sums, close, plan.starts[at], plan.leaves[at + ONE])
+            peak = a[PEAK]
         bound = min(bound, plan.lows[at])
-        a[SUM_EQUITY] += units * plan.sums[at]
-        cash = units * (plan.exits[at] * terms[LONG + PROCEEDS])
-        bar = leave
         k += 1
     settle_lows(a, sums, plan, (first, k, bound), close)
-    a[EQUITY] = last
-    a[CASH], a[UNITS] = cash, 0.0
-    if bar >= n:
-        a[CASH], a[UNITS], a[ENTRY_PRICE], c[ENTRY_BAR] = 0.0, units, plan.entries[k - 1], entry
-    return k, alive
+    return count, alive
 
 
 @njit(**INLINE)
-def ruined(plan, k, close, nothing, leave):
+def ruin(plan, k, close, nothing, terms):
     """Whether the account is lost at a close of trade k, which ends there then."""
-    start, stop, units = plan.turns[2 * k + 1], plan.turns[2 * k + 2], plan.units[k]
+    start, stop, units = plan.starts[k], plan.leaves[k + 1], plan.units[k]
     bar = start
     while bar < stop and units * close[bar] > nothing:
         bar += 1
     if bar == stop:
         return False
-    plan.turns[2 * k + 2], plan.exits[k], plan.reasons[k] = bar, close[bar] * leave, RUIN
-    plan.closing[k] = close[max(bar, 1) - 1]
-    plan.sums[k] = 0.0
-    for held in range(start, bar):
-        plan.sums[k] += close[held]
+    plan.leaves[k + 1], plan.exits[k], plan.reasons[k] = bar, close[bar] * terms[LONG + LEAVE], RUIN
+    plan.cash[k + 1] = units * (plan.exits[k] * terms[LONG + PROCEEDS])
+    plan.lasts[k + 1] = units * close[bar - 1] if bar > start else plan.mids[k]
+    plan.opens[k] = plan.opens[k] if bar > start else plan.mids[k]
     return True
 
 
@@ -258,7 +258,7 @@ def settle_lows(a, sums, plan, waiting, close):
 @njit(**INLINE)
 def low_of(plan, k, close):
     """The lowest equity in a trade."""
-    return plan.units[k] * most_and_least(close, (plan.turns[2 * k + 1], plan.turns[2 * k + 2]))[1]
+    return plan.units[k] * most_and_least(close, (plan.starts[k], plan.leaves[k + 1]))[1]
 
 
 @njit(**INLINE)
@@ -273,28 +273,32 @@ def mark_peak(a, c, sums, close, start, stop):
 
 
 @njit(**INLINE)
-def mask_trades(c, plan, count, held):
-    """Put the bars after another in the same position into the mask of those whose returns are the price's."""
-    for k in range(count):
-        start, stop = plan.turns[np.uint64(2 * k + 1)], plan.turns[np.uint64(2 * k + 2)]
-        c[HELD_BARS] += stop - start
-        c[MARKED_BARS] += max(stop - start - 1, 0) + 2
-        set_bits(held, start + 1, stop)
+def end_flat(a, c, sums, plan, count, close):
+    """The bars after the last trade: a trade that never comes, at the end."""
+    bar, n, a[CASH] = plan.leaves[count], close.shape[0], plan.cash[count]
+    plan.starts[count], plan.mids[count] = n, a[CASH]
+    c[MARKED_BARS] += 1
+    a[SUM_EQUITY] += a[CASH] * (n - bar)
+    if a[CASH] >= a[PEAK]:
+        mark_cash(a, c, sums, close, bar, n)
+    a[AFTER] = min(a[AFTER], a[CASH])
 
 
 @njit(**INLINE)
-def end_flat(a, c, sums, plan, count, close, rules, curve):
-    """Mark the bars after the last trade."""
-    n, bar, cash = close.shape[0], plan.turns[2 * count], a[CASH]
-    plan.before[2 * count], plan.now[2 * count] = a[EQUITY], cash
-    c[MARKED_BARS] += 1
-    a[SUM_EQUITY] += cash * (n - bar)
-    if cash >= a[PEAK]:
-        mark_cash(a, c, sums, close, bar, n)
-    a[AFTER] = min(a[AFTER], cash)
-    a[EQUITY] = cash
-    if curve.shape[0] > 0:
-        curve[bar:] = cash
+def sum_equity(a, c, sums, plan, count, close, table, held):
+    """Sum up the equity, and mask the bars after another in the same position, whose returns are the price's."""
+    flat, eights, bars, marked = 0.0, 0.0, 0, 0
+    for k in range(count):
+        start, stop, units = plan.starts[k], plan.leaves[k + 1], plan.units[k]
+        flat += plan.cash[k] * (start - plan.leaves[k])
+        eights += units * (table[np.uint64(stop >> 3)] - table[np.uint64(start >> 3)])
+        part_sums(close, sums, (start, stop), units)
+        set_bits(held, start + 1, stop)
+        bars += stop - start
+        marked += max(stop - start - 1, 0) + 2
+    a[SUM_EQUITY] += flat + eights
+    c[HELD_BARS] += bars
+    c[MARKED_BARS] += marked
 
 
 @njit(**INLINE)
@@ -305,32 +309,34 @@ def book_trades(deals, plan, count, rules):
 
 
 @njit(**INLINE)
-def sum_turns(a, c, sums, plan, span, returns, held, edges, blocks, rules):
-    """Sum up the returns at a chunk's turns, and the price's of all blocks that end before the last; the bar of that end.
+def sum_changes(c, a, sums, plan, span, returns, held, edges, blocks, rules):
+    """Sum up the returns at the bars of exits and entries, and the price's of all blocks that end before the last.
 
-    span: the turns before those of the chunk, how many it has, and the first bar whose returns are not summed up.
+    span: how many exits came before the chunk, the entries of it, its exits with that before it, and the first bar
+    whose returns are not summed up; returns the latter.
     """
-    passed, count, summed = span
-    free, k = rules.risk_free_per_bar, 0
-    while k < count:
-        if plan.turns[k] >= c[BLOCK_END]:
-            c[TRADES] = max(passed + k - 1, 0) // 2
-            bar_sums(returns, held, sums, (summed, c[BLOCK_END]), free)
-            summed = c[BLOCK_END]
-            end_block(a, c, sums, edges, blocks, rules)
-            continue
-        stop = turn_from(plan.turns, k, count, c[BLOCK_END])
-        change_sums(plan.now, plan.before, sums, (k, stop), free)
-        k = stop
-    return summed
+    passed, entries, exits, summed = span
+    free, i, j = rules.risk_free_per_bar, 0, 0
+    while True:
+        next_i = first_from(plan.starts, i, entries, c[BLOCK_END])
+        next_j = first_from(plan.leaves, j, exits, c[BLOCK_END])
+        change_sums(plan.mids, plan.lasts, sums, (j, next_j), free)
+        change_sums(plan.opens, plan.mids, sums, (i, next_i), free)
+        i, j = next_i, next_j
+        if i == entries and j == exits:
+            return summed
+        c[TRADES] = max(passed + j - 1, 0)
+        bar_sums(returns, held, sums, (summed, c[BLOCK_END]), free)
+        summed = c[BLOCK_END]
+        end_block(a, c, sums, edges, blocks, rules)
 
 
 @njit(**INLINE)
-def turn_from(turns, start, stop, bar):
-    """The first turn in [start, stop) at `bar` or later, by halving."""
+def first_from(bars, start, stop, bar):
+    """The first place in [start, stop) that holds `bar` or a later one, by halving."""
     while start < stop:
         middle = (start + stop) // 2
-        if turns[middle] < bar:
+        if bars[middle] < bar:
             start = middle + 1
         else:
             stop = middle
@@ -339,14 +345,14 @@ def turn_from(turns, start, stop, bar):
 
 @njit(**INLINE)
 def write_down(c, plan, count, close, rules, trades, curve):
-    """Write down the trades of a chunk and the equity until its last exit, where the caller gave room for them."""
-    for k in range(count):
-        bar, entry, leave = plan.turns[2 * k], plan.turns[2 * k + 1], plan.turns[2 * k + 2]
-        units = plan.units[k]
-        if leave < close.shape[0]:
+    """Write down the trades of a chunk and the equity, where the caller gave room for them."""
+    n = close.shape[0]
+    for k in range(count if trades.shape[0] > 0 or curve.shape[0] > 0 else 0):
+        entry, leave = plan.starts[k], plan.leaves[k + 1] if plan.starts[k] < n else n
+        if leave < n:
             out = (plan.exits[k], leave, plan.reasons[k])
-            record(c, trades, (units, plan.entries[k], entry), out, rules)
+            record(c, trades, (plan.units[k], plan.entries[k], entry), out, rules)
         if curve.shape[0] > 0:
-            curve[bar:entry] = plan.now[2 * k]
+            curve[plan.leaves[k] : entry] = plan.cash[k]
             for t in range(entry, leave):
-                curve[t] = units * close[t]
+                curve[t] = plan.units[k] * close[t]

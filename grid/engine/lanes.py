@@ -14,7 +14,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from grid.engine.accounts import INLINE, LOWS_HELD, SUMS
+from grid.engine.accounts import HELD_EQUITY, INLINE, LOWS_HELD, SUMS
 
 LANES = 8
 VECTOR = ir.VectorType(ir.DoubleType(), LANES)
@@ -286,20 +286,24 @@ def _change_sums(typingctx: Any, now: Any, before: Any, sums: Any, span: Any, fr
 
 
 @intrinsic
-def _part_sum(typingctx: Any, values: Any, span: Any) -> Any:  # noqa: ARG001 -- numba's signature
-    """The sum of the values from the last eighth place on before `stop`, less that before `start`."""
-    if not isinstance(values, types.Array):
+def _part_sums(typingctx: Any, close: Any, sums: Any, span: Any, units: Any) -> Any:  # noqa: ARG001 -- numba's signature
+    """Add to HELD_EQUITY the units times the closes from the last eighth bar on before `stop`, less those before
+    `start`."""
+    if not isinstance(close, types.Array):
         return None
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        (data,) = _data(context, builder, signature, args, 0)
+        data, places = _data(context, builder, signature, args, 0, 1)
         parts = []
-        for place in cgutils.unpack_tuple(builder, args[1]):
-            rest = builder.and_(place, ir.Constant(INDEX, LANES - 1))
-            parts.append(_load(builder, data, builder.sub(place, rest), _mask(builder, _low_bits(builder, rest))))
-        return _folded(builder, builder.fsub(parts[1], parts[0]), lambda b, x, y: b.fadd(x, y))
+        for bar in cgutils.unpack_tuple(builder, args[2]):
+            rest = builder.and_(bar, ir.Constant(INDEX, LANES - 1))
+            parts.append(_load(builder, data, builder.sub(bar, rest), _mask(builder, _low_bits(builder, rest))))
+        total = _vectors(builder, places)[HELD_EQUITY // LANES]
+        part = builder.fsub(parts[1], parts[0])
+        builder.store(_multiply_add(builder, _spread(builder, args[3]), part, builder.load(total)), total)
+        return context.get_dummy_value()
 
-    return types.float64(values, BARS), generate
+    return types.void(close, sums, BARS, types.float64), generate
 
 
 @intrinsic
@@ -369,7 +373,7 @@ def _scratch(typingctx: Any, size: Any, dtype: Any) -> Any:  # noqa: ARG001 -- n
 held_sums: Any = _held_sums  # numba binds the first argument itself
 bar_sums: Any = _bar_sums
 change_sums: Any = _change_sums
-part_sum: Any = _part_sum
+part_sums: Any = _part_sums
 most_and_least: Any = _most_and_least
 scratch: Any = _scratch
 bits_set: Any = _bits_set

@@ -16,34 +16,37 @@ from grid.engine.lanes import bits_set
 
 CHUNK = 256
 """Trades planned at a time; a multiple of LANES."""
+PLACES = CHUNK + 1
 WORD, EIGHT = 64, 8
-TURNS = 2 * CHUNK + 2
-ROOM = TURNS + WORD + EIGHT
-"""Those of a chunk, of a word that fills it, and of eight that are written at once."""
+TURNS = 2 * CHUNK + WORD + EIGHT
+"""Entries and exits of a chunk, of a word that fills it, and of eight that are written at once."""
 ONE = np.uint64(1)
 trailing_zeros: Any = numbers.trailing_zeros
 
 
 class Plan(NamedTuple):
-    """Trades of a chunk, and what is reckoned of each. Turns are bars: the last exit, an entry, its exit, and so on."""
+    """The trades of a chunk. Arrays with a place more than trades hold at k + 1 what comes after trade k."""
 
-    turns: Any
+    starts: Any
+    """int64: bars of entries; of exits, that before the chunk first."""
+    leaves: Any
     reasons: Any
     entries: Any
-    """Fill prices of entries, and of exits."""
+    """float64 from here on: fill prices of entries, and of exits."""
     exits: Any
     opening: Any
     """The first close in a position, and the last."""
     closing: Any
     highs: Any
-    """Bounds of the closes in it."""
+    """Bounds of the closes in it; of the equity, once units are known."""
     lows: Any
-    sums: Any
-    """The sum of its closes."""
     units: Any
-    now: Any
-    """The equity at each turn, and at the close before it."""
-    before: Any
+    cash: Any
+    """Before each entry, and after the last exit."""
+    lasts: Any
+    """The equity at the close before each exit, that before the chunk first; before each entry; and at that bar."""
+    mids: Any
+    opens: Any
 
 
 @njit(**INLINE)
@@ -61,12 +64,14 @@ def follows_bits(masks, rules):
 
 
 @njit(**INLINE)
-def plan_bits(plan, state, terms, prices, masks, rules):
-    """The same as `plan_trades`, for trials of `follows_bits`. state: next word, whether held, turns left over, more."""
+def plan_bits(plan, turns, state, terms, prices, masks, rules):
+    """The same as `plan_trades`, for trials of `follows_bits`. state: next word, whether held, turns left over, more.
+
+    turns: int64[TURNS], scratch: the bars of an entry, its exit, and so on.
+    """
     word, held, have, _ = state
-    turns, lag = plan.turns, rules.lag
     for k in range(have):
-        turns[1 + k] = turns[TURNS - 1 + k]
+        turns[k] = turns[2 * CHUNK + k]
     entries, exits = masks[ENTRIES], masks[EXITS]
     carry, words = np.uint64(held), entries.shape[0]
     while have < 2 * CHUNK and word < words:
@@ -75,19 +80,19 @@ def plan_bits(plan, state, terms, prices, masks, rules):
         positions = enter | (stay & ~(stay + enter + carry))
         changes = positions ^ ((positions << ONE) | carry)
         carry = positions >> np.uint64(WORD - 1)
-        have = write_turns(turns, have, changes, word * WORD + lag)
+        have = write_turns(turns, have, changes, word * WORD + rules.lag)
         word += 1
     n, more = prices[CLOSES].shape[0], word < words or have > 2 * CHUNK
     if have % 2 == 1 and not more:
-        have += 1
         turns[have] = n
+        have += 1
     count, limit = min(have // 2, CHUNK), n - 1 + rules.last_fill
     left = have - 2 * count
-    while count > 0 and turns[2 * count - 1] >= limit:
+    while count > 0 and turns[2 * count - 2] >= limit:
         count, more = count - 1, False
-    if count > 0 and turns[2 * count] >= limit:
-        turns[2 * count], more = n, False
-    price_trades(plan, count, terms, prices[CLOSES if rules.at_close else OPENS])
+    if count > 0 and turns[2 * count - 1] >= limit:
+        turns[2 * count - 1], more = n, False
+    price_turns(plan, turns, count, terms, prices[CLOSES if rules.at_close else OPENS])
     return count, (word, np.int64(carry), left, more)
 
 
@@ -96,7 +101,7 @@ def write_turns(turns, have, changes, bar):
     """Write the bits of a word as bars behind the turns there are, eight at a time; returns how many there are then."""
     stop = have + np.int64(bits_set(changes))
     while True:
-        for k in range(1, EIGHT + 1):
+        for k in range(EIGHT):
             turns[np.uint64(have + k)] = bar + np.int64(trailing_zeros(changes))
             changes &= changes - ONE
         have += EIGHT
@@ -105,13 +110,14 @@ def write_turns(turns, have, changes, bar):
 
 
 @njit(**INLINE)
-def price_trades(plan, count, terms, raw):
-    """The fill prices of trades whose turns are known."""
+def price_turns(plan, turns, count, terms, raw):
+    """The trades whose turns are known, and their fill prices."""
     last = raw.shape[0] - 1
     for k in range(count):
-        plan.entries[k] = raw[np.uint64(plan.turns[np.uint64(2 * k + 1)])] * terms[LONG + ENTER]
-        plan.exits[k] = raw[np.uint64(min(plan.turns[np.uint64(2 * k + 2)], last))] * terms[LONG + LEAVE]
-        plan.reasons[k] = SIGNAL
+        start, leave = turns[np.uint64(2 * k)], turns[np.uint64(2 * k + 1)]
+        plan.starts[k], plan.leaves[k + 1], plan.reasons[k] = start, leave, SIGNAL
+        plan.entries[k] = raw[np.uint64(start)] * terms[LONG + ENTER]
+        plan.exits[k] = raw[np.uint64(min(leave, last))] * terms[LONG + LEAVE]
 
 
 @njit(**INLINE)
@@ -120,7 +126,7 @@ def plan_trades(plan, state, terms, prices, masks, rules):
     decision, follow, _, _ = state
     n = prices[CLOSES].shape[0]
     raw = prices[CLOSES if rules.at_close else OPENS]
-    bar, more, count = plan.turns[0], True, 0
+    bar, more, count = plan.leaves[0], True, 0
     while more and count < CHUNK:
         entry, _, decision = plan_entry(masks, decision, follow, bar, n, rules)
         if entry >= n:
@@ -128,7 +134,7 @@ def plan_trades(plan, state, terms, prices, masks, rules):
             break
         fill = raw[np.uint64(entry)] * terms[LONG + ENTER]
         bar, out, reason, decided = plan_exit(prices, masks, (decision, 1, entry), fill, terms, rules)
-        plan.turns[2 * count + 1], plan.turns[2 * count + 2] = entry, bar
+        plan.starts[count], plan.leaves[count + 1] = entry, bar
         plan.entries[count], plan.exits[count], plan.reasons[count] = fill, out, reason
         count += 1
         if bar >= n:
