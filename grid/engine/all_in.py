@@ -38,6 +38,7 @@ from grid.engine.accounts import (
     RETURNS,
     RUIN,
     RUINED,
+    SIGNAL,
     SUM_EQUITY,
     TABLES,
     TRADES,
@@ -46,7 +47,7 @@ from grid.engine.accounts import (
 from grid.engine.fills import book, record
 from grid.engine.lanes import LANES, bar_sums, change_sums, most_and_least, part_sums, scratch
 from grid.engine.marks import end_block, follow_peak, lowest, mark_cash
-from grid.engine.plans import CHUNK, ONE, PLACES, TURNS, Plan, follows_bits, plan_bits, plan_trades
+from grid.engine.plans import CHUNK, MORE, TURNS, Plan, clear_from, plan_trades
 
 STRETCH, LEVELS = 16, 6
 leading_zeros: Any = numbers.leading_zeros
@@ -91,28 +92,14 @@ def bounds(table, n, start, stop):
 
 
 @njit(**INLINE)
-def set_bits(mask, start, stop):
-    """Set the bits [start, stop)."""
-    word = start >> 6
-    ahead = ~np.uint64(0) << np.uint64(start & 63)
-    while word << 6 < stop:
-        left = stop - (word << 6)
-        bits = ahead if left >= 64 else ahead & ((np.uint64(1) << np.uint64(left)) - np.uint64(1))
-        mask[np.uint64(word)] |= bits
-        ahead = ~np.uint64(0)
-        word += 1
-
-
-@njit(**INLINE)
-def run_all_in(a, c, deals, terms, sums, prices, masks, held, edges, blocks, rules, trades, curve):
+def run_all_in(a, c, deals, terms, sums, prices, masks, inner, edges, blocks, rules, trades, curve):
     """Go through a trial a chunk of trades at a time."""
     close = prices[CLOSES]
     n = close.shape[0]
     turns = scratch(TURNS, np.int64)
     plan = Plan(
-        scratch(PLACES, np.int64),
-        scratch(PLACES, np.int64),
-        scratch(CHUNK, np.int64),
+        scratch(MORE, np.int64),
+        scratch(MORE, np.int64),
         scratch(CHUNK, np.float64),
         scratch(CHUNK, np.float64),
         scratch(CHUNK, np.float64),
@@ -120,44 +107,36 @@ def run_all_in(a, c, deals, terms, sums, prices, masks, held, edges, blocks, rul
         scratch(CHUNK, np.float64),
         scratch(CHUNK, np.float64),
         scratch(CHUNK, np.float64),
-        scratch(PLACES, np.float64),
-        scratch(PLACES, np.float64),
-        scratch(PLACES, np.float64),
-        scratch(CHUNK, np.float64),
+        scratch(MORE, np.float64),
+        scratch(MORE, np.float64),
     )
-    held[:] = 0
     plan.cash[0] = plan.lasts[0] = a[CASH]
-    state, bits = (0, 0, 0, True), follows_bits(masks, rules)
-    passed, summed, ends = (0, 0), 0, False
+    state = (0, np.uint64(0), 0, True)
+    passed, summed, ends, flat = 0, 0, False, False
     while not ends:
-        if bits:
-            count, state = plan_bits(plan, turns, state, terms, prices, masks, rules)
-        else:
-            count, state = plan_trades(plan, state, terms, prices, masks, rules)
+        count, state = plan_trades(plan, turns, state, terms, prices, masks, inner, rules)
         look_up(plan, count, close, prices[TABLES])
         carry_account(plan, count, terms, rules)
-        count, alive = follow_account(a, c, sums, plan, count, close, terms, rules)
-        ends = not (alive and state[3])
-        flat = ends and plan.leaves[count] < n
-        if flat:
+        count, alive, ruined = follow_account(a, c, sums, plan, count, close, terms, rules)
+        ends, flat = not (alive and state[3]), plan.leaves[count] < n
+        if not alive:
+            clear_from(inner, plan.leaves[count])
+        if ends and flat:
             end_flat(a, c, sums, plan, count, close)
-        sum_equity(a, c, sums, plan, count, close, prices[TABLES], held)
-        write_down(c, plan, count + flat, close, rules, trades, curve)
-        closed = count - 1 if plan.leaves[count] >= n else count
-        book_trades(deals, plan, closed, rules)
-        span = (passed[0], count, count + flat, summed)
-        summed = sum_changes(c, a, sums, plan, span, prices[RETURNS], held, edges, blocks, rules)
-        passed = (passed[0] + count, passed[1] + closed)
+        sum_equity(a, c, sums, plan, count, close, prices[TABLES])
+        write_down(c, plan, count, ends and flat, ruined, close, rules, trades, curve)
+        book_trades(deals, plan, count if flat else count - 1, rules)
+        span = (passed, count, count + (1 if ends and flat else 0), summed)
+        summed = sum_changes(a, c, sums, plan, span, prices[RETURNS], inner, edges, blocks, rules)
+        passed += count
         plan.leaves[0], plan.cash[0], plan.lasts[0] = plan.leaves[count], plan.cash[count], plan.lasts[count]
-    c[TRADES] = passed[1]
+    c[TRADES] = passed if flat else passed - 1
     a[CASH], a[EQUITY], a[UNITS] = plan.cash[count], plan.cash[count], 0.0
     if not flat:
         a[CASH], a[EQUITY] = 0.0, plan.lasts[count]
         a[UNITS], a[ENTRY_PRICE], c[ENTRY_BAR] = plan.units[count - 1], plan.entries[count - 1], plan.starts[count - 1]
     while c[BLOCK_END] < NEVER:
-        bar_sums(prices[RETURNS], held, sums, (summed, c[BLOCK_END]), rules.risk_free_per_bar)
-        summed = c[BLOCK_END]
-        end_block(a, c, sums, edges, blocks, rules)
+        summed = end_summed(a, c, sums, summed, prices[RETURNS], inner, edges, blocks, rules)
 
 
 @njit(**INLINE)
@@ -166,58 +145,55 @@ def look_up(plan, count, close, table):
     n = close.shape[0]
     for k in range(count):
         start, stop = plan.starts[k], plan.leaves[k + 1]
-        plan.opening[k], plan.closing[k] = close[np.uint64(start)], close[np.uint64(max(stop, 1) - 1)]
-        plan.highs[k], plan.lows[k] = bounds(table, n, start, max(stop, start + 1))
+        plan.opening[k], plan.closing[k] = close[np.uint64(start)], close[np.uint64(stop - 1)]
+        plan.highs[k], plan.lows[k] = bounds(table, n, start, stop)
 
 
 @njit(**INLINE)
 def carry_account(plan, count, terms, rules):
     """Carry the account through the planned trades."""
-    cash, last = plan.cash[0], plan.lasts[0]
+    cash = plan.cash[0]
     for k in range(count):
         units = cash * (rules.size / (plan.entries[k] * (1.0 + rules.fee)))
-        mid = cash if plan.leaves[k] < plan.starts[k] else last
-        last = units * plan.closing[k] if plan.starts[k] < plan.leaves[k + 1] else mid
         cash = units * (plan.exits[k] * terms[LONG + PROCEEDS])
-        plan.units[k], plan.mids[k] = units, mid
-        plan.lasts[k + 1], plan.cash[k + 1] = last, cash
+        plan.units[k], plan.cash[k + 1] = units, cash
     for k in range(count):
-        held = plan.starts[k] < plan.leaves[k + 1]
-        plan.opens[k] = plan.units[k] * plan.opening[k] if held else plan.mids[k]
-        plan.highs[k] = plan.units[k] * plan.highs[k] if held else -np.inf
-        plan.lows[k] = plan.units[k] * plan.lows[k] if held else np.inf
+        plan.opening[k] *= plan.units[k]
+        plan.lasts[k + 1] = plan.closing[k] * plan.units[k]
+        plan.highs[k] *= plan.units[k]
+        plan.lows[k] *= plan.units[k]
 
 
 @njit(**INLINE)
 def follow_account(a, c, sums, plan, count, close, terms, rules):
-    """Follow the peak, and the low since: (how many trades the account went through, whether it lives)."""
+    """Follow the peak, and the low since: (how many trades the account goes through, whether it lives, if it is lost
+    within the last of them)."""
     nothing, peak = RUINED * rules.cash, a[PEAK]
-    first, bound, alive = 0, np.inf, True  # of the lows that wait to be looked up
-    k = 0
-    while k < count and alive:
-        at = np.uint64(k)
-        cash, flat = plan.cash[at], plan.leaves[at] < plan.starts[at]
-        a[AFTER] = min(a[AFTER], cash if flat else np.inf)
-        if (max(cash, plan.highs[at]) >= peak) | (min(cash, plan.lows[at]) <= nothing):
-            if cash <= nothing:
-                count, alive = k, False
-                break
-            if flat and cash >= peak:
+    first, bound = 0, np.inf  # of the lows that wait to be looked up
+    for k in range(count):
+        cash = plan.cash[k]
+        a[AFTER] = min(a[AFTER], cash)
+        if max(cash, plan.highs[k]) >= peak or min(cash, plan.lows[k]) <= nothing:
+            if cash >= peak:
                 settle_lows(a, sums, plan, (first, k, bound), close)
                 first, bound, a[CASH] = k, np.inf, cash
-                mark_cash(a, c, sums, close, plan.leaves[at], plan.starts[at])
-            if plan.lows[at] <= nothing and ruin(plan, k, close, nothing, terms):
-                count, alive = k + 1, False
-            if plan.highs[at] >= a[PEAK]:
+                mark_cash(a, c, sums, close, plan.leaves[k], plan.starts[k])
+            if cash <= nothing:
                 settle_lows(a, sums, plan, (first, k, bound), close)
-                first, bound, a[CASH], a[UNITS] = k + 1, np.inf, 0.0, plan.units[at]
-                plan.lows[at] = np.inf
-                mark_peak(a, c, sums, close, plan.starts[at], plan.leaves[at + ONE])
+                return k, False, False
+            lost = plan.lows[k] <= nothing and ruin(plan, k, close, nothing, terms)
+            if plan.highs[k] >= a[PEAK]:
+                settle_lows(a, sums, plan, (first, k, bound), close)
+                first, bound, a[CASH], a[UNITS] = k + 1, np.inf, 0.0, plan.units[k]
+                plan.lows[k] = np.inf
+                mark_peak(a, c, sums, close, plan.starts[k], plan.leaves[k + 1])
             peak = a[PEAK]
-        bound = min(bound, plan.lows[at])
-        k += 1
-    settle_lows(a, sums, plan, (first, k, bound), close)
-    return count, alive
+            if lost:
+                settle_lows(a, sums, plan, (first, k + 1, min(bound, plan.lows[k])), close)
+                return k + 1, False, True
+        bound = min(bound, plan.lows[k])
+    settle_lows(a, sums, plan, (first, count, bound), close)
+    return count, True, False
 
 
 @njit(**INLINE)
@@ -229,10 +205,10 @@ def ruin(plan, k, close, nothing, terms):
         bar += 1
     if bar == stop:
         return False
-    plan.leaves[k + 1], plan.exits[k], plan.reasons[k] = bar, close[bar] * terms[LONG + LEAVE], RUIN
+    plan.leaves[k + 1], plan.exits[k] = bar, close[bar] * terms[LONG + LEAVE]
     plan.cash[k + 1] = units * (plan.exits[k] * terms[LONG + PROCEEDS])
-    plan.lasts[k + 1] = units * close[bar - 1] if bar > start else plan.mids[k]
-    plan.opens[k] = plan.opens[k] if bar > start else plan.mids[k]
+    plan.lasts[k + 1] = units * close[bar - 1] if bar > start else plan.cash[k]
+    plan.opening[k] = plan.opening[k] if bar > start else plan.cash[k]
     return True
 
 
@@ -274,9 +250,9 @@ def mark_peak(a, c, sums, close, start, stop):
 
 @njit(**INLINE)
 def end_flat(a, c, sums, plan, count, close):
-    """The bars after the last trade: a trade that never comes, at the end."""
+    """The bars after the last trade: as before a trade that comes when all is over."""
     bar, n, a[CASH] = plan.leaves[count], close.shape[0], plan.cash[count]
-    plan.starts[count], plan.mids[count] = n, a[CASH]
+    plan.starts[count] = n
     c[MARKED_BARS] += 1
     a[SUM_EQUITY] += a[CASH] * (n - bar)
     if a[CASH] >= a[PEAK]:
@@ -285,17 +261,16 @@ def end_flat(a, c, sums, plan, count, close):
 
 
 @njit(**INLINE)
-def sum_equity(a, c, sums, plan, count, close, table, held):
-    """Sum up the equity, and mask the bars after another in the same position, whose returns are the price's."""
+def sum_equity(a, c, sums, plan, count, close, table):
+    """Sum up the equity, and count the bars."""
     flat, eights, bars, marked = 0.0, 0.0, 0, 0
     for k in range(count):
         start, stop, units = plan.starts[k], plan.leaves[k + 1], plan.units[k]
         flat += plan.cash[k] * (start - plan.leaves[k])
         eights += units * (table[np.uint64(stop >> 3)] - table[np.uint64(start >> 3)])
         part_sums(close, sums, (start, stop), units)
-        set_bits(held, start + 1, stop)
         bars += stop - start
-        marked += max(stop - start - 1, 0) + 2
+        marked += max(stop - start, 1) + 1
     a[SUM_EQUITY] += flat + eights
     c[HELD_BARS] += bars
     c[MARKED_BARS] += marked
@@ -309,10 +284,10 @@ def book_trades(deals, plan, count, rules):
 
 
 @njit(**INLINE)
-def sum_changes(c, a, sums, plan, span, returns, held, edges, blocks, rules):
-    """Sum up the returns at the bars of exits and entries, and the price's of all blocks that end before the last.
+def sum_changes(a, c, sums, plan, span, returns, inner, edges, blocks, rules):
+    """Sum up the returns at the bars of exits and entries, and those of the price in all blocks that end before the last.
 
-    span: how many exits came before the chunk, the entries of it, its exits with that before it, and the first bar
+    span: how many trades came before the chunk, the entries of it, its exits with that before it, and the first bar
     whose returns are not summed up; returns the latter.
     """
     passed, entries, exits, summed = span
@@ -320,15 +295,22 @@ def sum_changes(c, a, sums, plan, span, returns, held, edges, blocks, rules):
     while True:
         next_i = first_from(plan.starts, i, entries, c[BLOCK_END])
         next_j = first_from(plan.leaves, j, exits, c[BLOCK_END])
-        change_sums(plan.mids, plan.lasts, sums, (j, next_j), free)
-        change_sums(plan.opens, plan.mids, sums, (i, next_i), free)
+        change_sums(plan.cash, plan.lasts, sums, (j, next_j), free)
+        change_sums(plan.opening, plan.cash, sums, (i, next_i), free)
         i, j = next_i, next_j
         if i == entries and j == exits:
             return summed
         c[TRADES] = max(passed + j - 1, 0)
-        bar_sums(returns, held, sums, (summed, c[BLOCK_END]), free)
-        summed = c[BLOCK_END]
-        end_block(a, c, sums, edges, blocks, rules)
+        summed = end_summed(a, c, sums, summed, returns, inner, edges, blocks, rules)
+
+
+@njit(**INLINE)
+def end_summed(a, c, sums, summed, returns, inner, edges, blocks, rules):
+    """Sum up the returns of the price from a bar on to the end of the block, which is returned, and end that."""
+    stop = c[BLOCK_END]
+    bar_sums(returns, inner, sums, (summed, stop), rules.risk_free_per_bar)
+    end_block(a, c, sums, edges, blocks, rules)
+    return stop
 
 
 @njit(**INLINE)
@@ -344,15 +326,19 @@ def first_from(bars, start, stop, bar):
 
 
 @njit(**INLINE)
-def write_down(c, plan, count, close, rules, trades, curve):
+def write_down(c, plan, count, flat, ruined, close, rules, trades, curve):
     """Write down the trades of a chunk and the equity, where the caller gave room for them."""
     n = close.shape[0]
-    for k in range(count if trades.shape[0] > 0 or curve.shape[0] > 0 else 0):
-        entry, leave = plan.starts[k], plan.leaves[k + 1] if plan.starts[k] < n else n
-        if leave < n:
-            out = (plan.exits[k], leave, plan.reasons[k])
-            record(c, trades, (plan.units[k], plan.entries[k], entry), out, rules)
-        if curve.shape[0] > 0:
-            curve[plan.leaves[k] : entry] = plan.cash[k]
-            for t in range(entry, leave):
-                curve[t] = plan.units[k] * close[t]
+    for k in range(count if trades.shape[0] > 0 else 0):
+        if plan.leaves[k + 1] < n:
+            reason = RUIN if ruined and k == count - 1 else SIGNAL
+            bought = (plan.units[k], plan.entries[k], plan.starts[k])
+            record(c, trades, bought, (plan.exits[k], plan.leaves[k + 1], reason), rules)
+    if curve.shape[0] == 0:
+        return
+    for k in range(count):
+        curve[plan.leaves[k] : plan.starts[k]] = plan.cash[k]
+        for bar in range(plan.starts[k], plan.leaves[k + 1]):
+            curve[bar] = plan.units[k] * close[bar]
+    if flat:
+        curve[plan.leaves[count] :] = plan.cash[count]

@@ -54,7 +54,7 @@ class Engine:
         _check_finite(bars)
         lookup = _frozen(tables(bars.close), np.float64)
         self._prices = (bars.open, bars.high, bars.low, bars.close, _returns(bars.close), lookup)
-        self._held = np.empty(words_of(n), np.uint64)
+        self._inner = np.empty(words_of(n), np.uint64)
         self._rules: dict[tuple[Any, ...], Floats] = {}
 
     def evaluate(self, signals: Signals, row: Floats, blocks: Floats) -> None:
@@ -79,7 +79,7 @@ class Engine:
         bits: tuple[Any, ...] = wanted[:4]  # normalised: each is a Bits
         masks = (bits[0].words, bits[1].words, bits[2].words, bits[3].words)
         numbers = self._rules_of(wanted)
-        recorded = kernel.simulate(self._prices, masks, self.edges, numbers, self._held, row, blocks, trades, curve)
+        recorded = kernel.simulate(self._prices, masks, self.edges, numbers, self._inner, row, blocks, trades, curve)
         return int(recorded)
 
     def _rules_of(self, signals: Signals) -> Floats:

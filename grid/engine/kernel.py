@@ -59,6 +59,7 @@ from grid.engine.execution import RULES, Rules
 from grid.engine.fills import book_waiting, buy_or_sell, close_position, plan_entry, plan_exit, plan_next, record
 from grid.engine.lanes import LANES, scratch
 from grid.engine.marks import advance_block, mark_flat, mark_held
+from grid.engine.plans import follows_masks
 from grid.engine.summary import summarise
 
 __all__ = ["REASONS", "TRADE_COLUMNS", "simulate"]
@@ -130,7 +131,7 @@ def rules_of(x):
 
 
 @njit(**INLINE)
-def run_trial(prices, masks, edges, numbers, held, row, blocks, trades, curve):
+def run_trial(prices, masks, edges, numbers, inner, row, blocks, trades, curve):
     """See `simulate`."""
     close, rules, terms = prices[CLOSES], rules_of(numbers), numbers[RULES:]
     a, c, sums = scratch(ACCOUNTS, np.float64), scratch(COUNTS, np.int64), scratch(SUMS, np.float64)
@@ -140,8 +141,9 @@ def run_trial(prices, masks, edges, numbers, held, row, blocks, trades, curve):
     a[AFTER] = sums[LOWS_HELD : LOWS_HELD + LANES] = np.inf
     deals[BEST : BEST + LANES], deals[WORST : WORST + LANES] = -np.inf, np.inf
     c[BLOCK_END] = edges[1]
-    if prices[TABLES].shape[0] > 0 and rules.fast_path and not rules.shorts and terms[LONG + REST] == 0.0:
-        run_all_in(a, c, deals, terms, sums, prices, masks, held, edges, blocks, rules, trades, curve)
+    tabled = rules.fast_path and terms[LONG + REST] == 0.0 and prices[TABLES].shape[0] > 0
+    if tabled and follows_masks(masks, rules):
+        run_all_in(a, c, deals, terms, sums, prices, masks, inner, edges, blocks, rules, trades, curve)
     else:
         run_any(a, c, deals, terms, sums, prices, masks, edges, blocks, rules, trades, curve)
     if a[UNITS] != 0.0:
@@ -182,19 +184,19 @@ def _compiled(sources: int) -> Any:
     """
 
     @njit(cache=True, **OPTIONS)
-    def simulate(prices, masks, edges, numbers, held, row, blocks, trades, curve):
+    def simulate(prices, masks, edges, numbers, inner, row, blocks, trades, curve):
         """Backtest one trial; returns the number of trades recorded.
 
         prices: open, high, low, close, and the return to each close from the one before it, float64[n] each; then the
         tables of all_in.py, or nothing, where trials are to go position by position. masks: entries, exits, short
         entries and short exits, uint64[words] each, little bit order, no bit beyond n; those of a side that is not
-        traded are not read. held: uint64[words], scratch.
+        traded are not read. inner: uint64[words], scratch.
         edges: int64[S + 1] row numbers, from 0 to n. numbers: the Rules as floats, and the terms of fills after them.
         Written: row float64[len(METRICS)]; blocks float64[3, S] (sum of r, sum of r^2, closed trades); trades
         float64[k, TRADE_COLUMNS], the first k trades, the open one last; curve float64[n] (or [0]), the equity.
         """
         _ = sources
-        return run_trial(prices, masks, edges, numbers, held, row, blocks, trades, curve)
+        return run_trial(prices, masks, edges, numbers, inner, row, blocks, trades, curve)
 
     return simulate
 

@@ -1,4 +1,4 @@
-"""Trades of an account that is all in or flat, from masks and prices alone, a chunk at a time.
+"""Trades of a long account that masks alone decide, a chunk at a time.
 
 Without stops and holding times the positions of 64 bars are one addition. A bar is held where an entry is signalled, or
 where the bar before it is held and no exit is signalled: that is how a carry goes through the bits of a sum.
@@ -10,13 +10,12 @@ import numpy as np
 from numba import njit
 from numba.cpython.unsafe import numbers
 
-from grid.engine.accounts import CLOSES, ENTER, ENTRIES, EXITS, INLINE, LEAVE, LONG, NEVER, OPENS, SIGNAL
-from grid.engine.fills import plan_entry, plan_exit, plan_next
+from grid.engine.accounts import CLOSES, ENTER, ENTRIES, EXITS, INLINE, LEAVE, LONG, NEVER, OPENS
 from grid.engine.lanes import bits_set
 
 CHUNK = 256
 """Trades planned at a time; a multiple of LANES."""
-PLACES = CHUNK + 1
+MORE = CHUNK + 1
 WORD, EIGHT = 64, 8
 TURNS = 2 * CHUNK + WORD + EIGHT
 """Entries and exits of a chunk, of a word that fills it, and of eight that are written at once."""
@@ -25,34 +24,31 @@ trailing_zeros: Any = numbers.trailing_zeros
 
 
 class Plan(NamedTuple):
-    """The trades of a chunk. Arrays with a place more than trades hold at k + 1 what comes after trade k."""
+    """The trades of a chunk. Arrays of MORE places hold at k + 1 what comes after trade k, and first what was before."""
 
     starts: Any
-    """int64: bars of entries; of exits, that before the chunk first."""
+    """int64[MORE]: bars of entries, and of exits."""
     leaves: Any
-    reasons: Any
     entries: Any
-    """float64 from here on: fill prices of entries, and of exits."""
+    """float64[CHUNK]: fill prices of entries, and of exits."""
     exits: Any
     opening: Any
-    """The first close in a position, and the last."""
+    """float64[CHUNK]: the first close in a position, and the last; then the equity at them."""
     closing: Any
     highs: Any
-    """Bounds of the closes in it; of the equity, once units are known."""
+    """float64[CHUNK]: bounds of the closes in it; then of the equity."""
     lows: Any
     units: Any
     cash: Any
-    """Before each entry, and after the last exit."""
+    """float64[MORE]: before each entry, and after the last exit."""
     lasts: Any
-    """The equity at the close before each exit, that before the chunk first; before each entry; and at that bar."""
-    mids: Any
-    opens: Any
+    """float64[MORE]: the equity at the close before each exit."""
 
 
 @njit(**INLINE)
-def follows_bits(masks, rules):
-    """Whether the masks alone say what is held: no other exits, and no entry signalled on the bar of an exit."""
-    if rules.stop_loss > 0 or rules.take_profit > 0 or rules.trailing_stop > 0:
+def follows_masks(masks, rules):
+    """Whether the masks alone say what is held: long only, no exit but by signal, none on the bar of an entry."""
+    if rules.shorts or rules.stop_loss > 0 or rules.take_profit > 0 or rules.trailing_stop > 0:
         return False
     if rules.hold < NEVER or rules.cooldown > 0:
         return False
@@ -64,23 +60,27 @@ def follows_bits(masks, rules):
 
 
 @njit(**INLINE)
-def plan_bits(plan, turns, state, terms, prices, masks, rules):
-    """The same as `plan_trades`, for trials of `follows_bits`. state: next word, whether held, turns left over, more.
+def plan_trades(plan, turns, state, terms, prices, masks, inner, rules):
+    """Plan up to CHUNK trades: (how many, the state after them).
 
-    turns: int64[TURNS], scratch: the bars of an entry, its exit, and so on.
+    state: the next word, the last positions before it, turns left over, and whether there are more trades. turns:
+    int64[TURNS], scratch: the bars of an entry, its exit, and so on. inner: the mask of bars that are held as the bar
+    before them is, which is written.
     """
-    word, held, have, _ = state
+    word, before, have, _ = state
     for k in range(have):
         turns[k] = turns[2 * CHUNK + k]
-    entries, exits = masks[ENTRIES], masks[EXITS]
-    carry, words = np.uint64(held), entries.shape[0]
+    entries, exits, lag = masks[ENTRIES], masks[EXITS], np.uint64(rules.lag)
+    words = entries.shape[0]
     while have < 2 * CHUNK and word < words:
         enter, leave = entries[np.uint64(word)], exits[np.uint64(word)]
-        stay = enter | ~leave
+        stay, carry = enter | ~leave, before >> np.uint64(WORD - 1)
         positions = enter | (stay & ~(stay + enter + carry))
-        changes = positions ^ ((positions << ONE) | carry)
-        carry = positions >> np.uint64(WORD - 1)
-        have = write_turns(turns, have, changes, word * WORD + rules.lag)
+        one_back = (positions << ONE) | carry
+        two_back = (positions << (lag + ONE)) | (before >> (np.uint64(WORD - 1) - lag))
+        inner[np.uint64(word)] = two_back & (one_back if lag != 0 else positions)
+        have = write_turns(turns, have, positions ^ one_back, word * WORD + rules.lag)
+        before = positions
         word += 1
     n, more = prices[CLOSES].shape[0], word < words or have > 2 * CHUNK
     if have % 2 == 1 and not more:
@@ -90,10 +90,12 @@ def plan_bits(plan, turns, state, terms, prices, masks, rules):
     left = have - 2 * count
     while count > 0 and turns[2 * count - 2] >= limit:
         count, more = count - 1, False
-    if count > 0 and turns[2 * count - 1] >= limit:
+    if count > 0 and turns[2 * count - 1] >= limit:  # what leaves too late is held to the end
+        for bar in range(turns[2 * count - 1], n):
+            inner[bar // WORD] |= ONE << np.uint64(bar % WORD)
         turns[2 * count - 1], more = n, False
     price_turns(plan, turns, count, terms, prices[CLOSES if rules.at_close else OPENS])
-    return count, (word, np.int64(carry), left, more)
+    return count, (word, before, left, more)
 
 
 @njit(**INLINE)
@@ -115,30 +117,15 @@ def price_turns(plan, turns, count, terms, raw):
     last = raw.shape[0] - 1
     for k in range(count):
         start, leave = turns[np.uint64(2 * k)], turns[np.uint64(2 * k + 1)]
-        plan.starts[k], plan.leaves[k + 1], plan.reasons[k] = start, leave, SIGNAL
+        plan.starts[k], plan.leaves[k + 1] = start, leave
         plan.entries[k] = raw[np.uint64(start)] * terms[LONG + ENTER]
         plan.exits[k] = raw[np.uint64(min(leave, last))] * terms[LONG + LEAVE]
 
 
 @njit(**INLINE)
-def plan_trades(plan, state, terms, prices, masks, rules):
-    """Plan up to CHUNK trades: (how many, the state after them: deciding bar, what follows, 0, whether there are more)."""
-    decision, follow, _, _ = state
-    n = prices[CLOSES].shape[0]
-    raw = prices[CLOSES if rules.at_close else OPENS]
-    bar, more, count = plan.leaves[0], True, 0
-    while more and count < CHUNK:
-        entry, _, decision = plan_entry(masks, decision, follow, bar, n, rules)
-        if entry >= n:
-            more = False
-            break
-        fill = raw[np.uint64(entry)] * terms[LONG + ENTER]
-        bar, out, reason, decided = plan_exit(prices, masks, (decision, 1, entry), fill, terms, rules)
-        plan.starts[count], plan.leaves[count + 1] = entry, bar
-        plan.entries[count], plan.exits[count], plan.reasons[count] = fill, out, reason
-        count += 1
-        if bar >= n:
-            more = False
-        else:
-            decision, follow = plan_next(masks, bar, reason, decided, 1, rules)
-    return count, (decision, follow, 0, more)
+def clear_from(mask, bar):
+    """Clear the bits of `bar` and all later ones."""
+    word = bar // WORD
+    if word < mask.shape[0]:
+        mask[word] &= (ONE << np.uint64(bar % WORD)) - ONE
+        mask[word + 1 :] = 0
