@@ -105,39 +105,39 @@ class Bars:
 
     def sma(self, n: int, of: str = "close") -> Row:
         """Simple moving average of the last n bars, the current one included; from bar n - 1."""
-        return self.cached(("sma", n, of), lambda: kernels.moving_mean(*self._prefix(of), window(n)))
+        return self.cache.get(("sma", n, of), lambda: kernels.moving_mean(*self._prefix(of), window(n)))
 
     def wma(self, n: int, of: str = "close") -> Row:
         """Moving average with weights 1 (oldest) to n (current); from bar n - 1."""
-        return self.cached(("wma", n, of), lambda: kernels.weighted_mean(self.column(of), window(n)))
+        return self.cache.get(("wma", n, of), lambda: kernels.weighted_mean(self.column(of), window(n)))
 
     def ema(self, n: int, of: str = "close") -> Row:
         """Exponential average, weight 2 / (n + 1), started from the mean of the first n; from bar n - 1."""
-        return self.cached(("ema", n, of), lambda: kernels.ema(self.column(of), window(n), window(n) - 1))
+        return self.cache.get(("ema", n, of), lambda: kernels.ema(self.column(of), window(n), window(n) - 1))
 
     def std(self, n: int, of: str = "close") -> Row:
         """Population standard deviation (ddof=0) of the last n bars, two passes a window; from bar n - 1."""
         key = ("std", n, of)
-        return self.cached(key, lambda: kernels.moving_std(self.column(of), self.sma(n, of), window(n)))
+        return self.cache.get(key, lambda: kernels.moving_std(self.column(of), self.sma(n, of), window(n)))
 
     def zscore(self, n: int, of: str = "close") -> Row:
         """Distance from the average in population standard deviations; from bar n - 1, NaN where there is none."""
-        return self.cached(("zscore", n, of), lambda: kernels.zscore(self.column(of), self.sma(n, of), self.std(n, of)))
+        return self.cache.get(("zscore", n, of), lambda: kernels.zscore(self.column(of), self.sma(n, of), self.std(n, of)))
 
     def vwap(self, n: int) -> Row:
         """Average of (high + low + close) / 3 over the last n bars, weighted by volume; from bar n - 1.
 
         NaN where nothing was traded.
         """
-        return self.cached(("vwap", n), lambda: self._vwap(window(n)))
+        return self.cache.get(("vwap", n), lambda: self._vwap(window(n)))
 
     def bollinger(self, n: int, k: float, of: str = "close") -> tuple[Row, Row, Row]:
         """`(upper, middle, lower)`: the average, and k population standard deviations to either side."""
-        return self.cached(("bollinger", n, k, of), lambda: self._bollinger(n, k, of))
+        return self.cache.get(("bollinger", n, k, of), lambda: self._bollinger(n, k, of))
 
     def rsi(self, n: int, of: str = "close") -> Row:
         """Wilder's relative strength index, 0 to 100, from bar n; 0 where nothing has ever moved."""
-        return self.cached(("rsi", n, of), lambda: kernels.rsi(self.column(of), window(n)))
+        return self.cache.get(("rsi", n, of), lambda: kernels.rsi(self.column(of), window(n)))
 
     def macd(self, fast: int, slow: int, signal: int, of: str = "close") -> tuple[Row, Row, Row]:
         """`(line, signal, histogram)`, all from bar max(fast, slow) + signal - 2.
@@ -145,33 +145,33 @@ class Bars:
         line: EMA(fast) - EMA(slow), both started at bar max(fast, slow) - 1; signal: EMA of the line, started
         from its first mean; histogram: line - signal.
         """
-        return self.cached(("macd", fast, slow, signal, of), lambda: self._macd(fast, slow, signal, of))
+        return self.cache.get(("macd", fast, slow, signal, of), lambda: self._macd(fast, slow, signal, of))
 
     def highest(self, n: int, of: str = "high") -> Row:
         """Largest of the last n bars, the current one included; from bar n - 1."""
-        return self.cached(("highest", n, of), lambda: kernels.extreme(self.column(of), window(n), 1.0, 0))
+        return self.cache.get(("highest", n, of), lambda: kernels.extreme(self.column(of), window(n), 1.0, 0))
 
     def lowest(self, n: int, of: str = "low") -> Row:
         """Smallest of the last n bars, the current one included; from bar n - 1."""
-        return self.cached(("lowest", n, of), lambda: kernels.extreme(self.column(of), window(n), -1.0, 0))
+        return self.cache.get(("lowest", n, of), lambda: kernels.extreme(self.column(of), window(n), -1.0, 0))
 
     def previous_highest(self, n: int, of: str = "high") -> Row:
         """Largest of the n bars before the current one; from bar n."""
         key = ("previous_highest", n, of)
-        return self.cached(key, lambda: kernels.extreme(self.column(of), window(n), 1.0, 1))
+        return self.cache.get(key, lambda: kernels.extreme(self.column(of), window(n), 1.0, 1))
 
     def previous_lowest(self, n: int, of: str = "low") -> Row:
         """Smallest of the n bars before the current one; from bar n."""
         key = ("previous_lowest", n, of)
-        return self.cached(key, lambda: kernels.extreme(self.column(of), window(n), -1.0, 1))
+        return self.cache.get(key, lambda: kernels.extreme(self.column(of), window(n), -1.0, 1))
 
     def true_range(self) -> Row:
         """Range of the bar, stretched to the close before it; from bar 1."""
-        return self.cached("true_range", lambda: kernels.true_range(self.high, self.low, self.close))
+        return self.cache.get("true_range", lambda: kernels.true_range(self.high, self.low, self.close))
 
     def atr(self, n: int) -> Row:
         """Average true range: the mean of the first n true ranges at bar n, Wilder's smoothing from there."""
-        return self.cached(("atr", n), lambda: kernels.wilder(self.true_range(), window(n)))
+        return self.cache.get(("atr", n), lambda: kernels.wilder(self.true_range(), window(n)))
 
     def adx(self, n: int) -> Row:
         """Wilder's average directional index, 0 to 100; from bar 2n - 1."""
@@ -192,15 +192,15 @@ class Bars:
         smooth_k bars; D: K averaged over smooth_d bars.
         """
         key = ("stochastic", n, smooth_k, smooth_d)
-        return self.cached(key, lambda: self._stochastic(n, smooth_k, smooth_d))
+        return self.cache.get(key, lambda: self._stochastic(n, smooth_k, smooth_d))
 
     def obv(self) -> Row:
         """On-balance volume, from the first bar's volume: plus the volume of a rise, minus that of a fall."""
-        return self.cached("obv", lambda: kernels.obv(self.close, self.volume))
+        return self.cache.get("obv", lambda: kernels.obv(self.close, self.volume))
 
     def roc(self, n: int, of: str = "close") -> Row:
         """Change over n bars in per cent; from bar n; NaN where the earlier value is 0."""
-        return self.cached(("roc", n, of), lambda: kernels.rate_of_change(self.column(of), window(n)))
+        return self.cache.get(("roc", n, of), lambda: kernels.rate_of_change(self.column(of), window(n)))
 
     def volume_profile(self, n: int, bins: int = 20, wicks: bool = True) -> tuple[Row, Row, Row]:
         """`(above, low, width)`: where the volume of the n bars before the current one lies; from bar n.
@@ -212,7 +212,7 @@ class Bars:
         share to about n x 2^-62 of the window's largest volume.
         """
         key = ("volume_profile", n, bins, wicks)
-        return self.cached(key, lambda: self._volume_profile(window(n), window(bins), wicks))
+        return self.cache.get(key, lambda: self._volume_profile(window(n), window(bins), wicks))
 
     def volume_zone(self, n: int, percentile: float, bins: int = 20, wicks: bool = True) -> Row:
         """Resistance: lower edge of the highest bin at or above which `percentile` of the volume was traded.
@@ -221,7 +221,7 @@ class Bars:
         window has no range or no volume. See `volume_profile`.
         """
         key = ("volume_zone", n, percentile, bins, wicks)
-        return self.cached(key, lambda: self._volume_zone(n, fraction(percentile), bins, wicks))
+        return self.cache.get(key, lambda: self._volume_zone(n, fraction(percentile), bins, wicks))
 
     def at(self, timeframe: str) -> HigherBars:
         """The same bars in a coarser timeframe, such as 1D, and how to bring a row of it back without look-ahead.
@@ -229,11 +229,11 @@ class Bars:
         `day = bars.at("1D")`; `above(bars.close, day.align(day.bars.sma(20)))`. Raises StrategyError unless the
         timeframe is a longer multiple of the bars' own.
         """
-        return self.cached(("at", timeframe), lambda: higher_bars(self, timeframe))
+        return self.cache.get(("at", timeframe), lambda: higher_bars(self, timeframe))
 
     def _prefix(self, of: str) -> tuple[Row, Row, NDArray[np.int64]]:
         sums: tuple[Row, Row, NDArray[np.int64]]
-        sums = self.cached(("prefix", of), lambda: kernels.prefix_sums(self.column(of)))
+        sums = self.cache.get(("prefix", of), lambda: kernels.prefix_sums(self.column(of)))
         return sums
 
     def _vwap(self, n: int) -> Row:
@@ -248,7 +248,7 @@ class Bars:
 
     def _macd(self, fast: int, slow: int, signal: int, of: str) -> tuple[Row, Row, Row]:
         key = ("macd_line", window(fast), window(slow), of)
-        line = self.cached(key, lambda: self._macd_line(fast, slow, of))
+        line = self.cache.get(key, lambda: self._macd_line(fast, slow, of))
         smooth = kernels.ema(line, window(signal), signal - 1)
         return np.where(np.isnan(smooth), np.nan, line), smooth, line - smooth
 
@@ -260,7 +260,7 @@ class Bars:
     def _directional(self, n: int) -> tuple[Row, Row, Row]:
         rows: tuple[Row, Row, Row]
         ranges = self.high, self.low, self.close
-        rows = self.cached(("directional", n), lambda: kernels.directional(*ranges, window(n)))
+        rows = self.cache.get(("directional", n), lambda: kernels.directional(*ranges, window(n)))
         return rows
 
     def _stochastic(self, n: int, smooth_k: int, smooth_d: int) -> tuple[Row, Row]:
@@ -307,11 +307,11 @@ class Bars:
             return self.previous_highest(n), self.previous_lowest(n)
         top, bottom = self._bodies()
         key = ("previous bodies", n)
-        return self.cached(key, lambda: (kernels.extreme(top, n, 1.0, 1), kernels.extreme(bottom, n, -1.0, 1)))
+        return self.cache.get(key, lambda: (kernels.extreme(top, n, 1.0, 1), kernels.extreme(bottom, n, -1.0, 1)))
 
     def _bodies(self) -> tuple[Row, Row]:
         both = self.open, self.close
-        return self.cached("bodies", lambda: (np.maximum(*both), np.minimum(*both)))
+        return self.cache.get("bodies", lambda: (np.maximum(*both), np.minimum(*both)))
 
 
 def _mean(row: Row, n: int) -> Row:

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict
 
 from strategies.bars import Bars
-from strategies.bits import Bits, crosses, describe_array
+from strategies.bits import Bits, crosses, describe_array, words_of_all
 from strategies.errors import SignalError, StrategyError
 
 Mask = Bits | NDArray[np.bool_]
@@ -44,23 +44,16 @@ class Signals(NamedTuple):
 
     def normalised(self, n: int) -> Signals:
         """The same with every mask a Bits of `n` bars. Raises SignalError naming the field that is wrong."""
+        self._check_numbers()
+        masks = zip(self._fields, self[:4], strict=False)
+        return Signals(*(_bits(field, mask, n) for field, mask in masks), *self[4:])
+
+    def words(self, n: int) -> tuple[NDArray[np.uint64], ...]:
+        """The words of the four masks, in order. Raises SignalError naming the field that is wrong."""
         if self[4:] != NO_NUMBERS:
             self._check_numbers()
-        if self._all_bits(n):
-            return self
-        return Signals(
-            _bits("entries", self.entries, n),
-            _bits("exits", self.exits, n),
-            _bits("short_entries", self.short_entries, n),
-            _bits("short_exits", self.short_exits, n),
-            *self[4:],
-        )
-
-    def _all_bits(self, n: int) -> bool:
-        for mask in self[:4]:  # noqa: SIM110 -- the generator of all() would cost more than what it is for
-            if not isinstance(mask, Bits) or mask.n != n:
-                return False
-        return True
+        words = words_of_all(self[:4], n)
+        return words if words is not None else tuple(mask.words for mask in self.normalised(n)[:4])
 
     def _check_numbers(self) -> None:
         if self.hold is not None:

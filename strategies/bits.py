@@ -6,6 +6,7 @@ bars at a time into one word, so that its cost is the memory it reads. Comparing
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import TypeGuard
 
@@ -30,7 +31,7 @@ from strategies.narrow import copies, judge
 Row = NDArray[np.float64]
 Words = NDArray[np.uint64]
 
-DOUBLE = np.dtype(np.float64)
+DOUBLE, UNSIGNED = np.dtype(np.float64), np.dtype(np.uint64)
 CONTIGUOUS, CONTIGUOUS_OR_WRITEABLE = 0x1, 0x401  # of numpy's flags
 _MIRRORED = (LESS, GREATER, LESS_EQUAL, GREATER_EQUAL)  # a > b is b < a
 
@@ -59,7 +60,7 @@ class Bits:
     @staticmethod
     def _own(words: Words, n: int) -> Bits:
         """Wrap words that nobody else holds and that are known to be sound."""
-        words.setflags(write=False)
+        words.setflags(False)  # of write
         bits = object.__new__(Bits)
         bits._words = words
         bits._n = n
@@ -197,13 +198,23 @@ def crosses(a: ArrayLike, b: ArrayLike) -> tuple[Bits, Bits]:
         return down, up
     n = left.size
     count = words_of(n)
-    over, under = np.empty(count, np.uint64), np.empty(count, np.uint64)
+    over, under = np.empty(count, UNSIGNED), np.empty(count, UNSIGNED)
     pair = copies(left, right)
     if pair is None:
         cross_rows(left, right, over, under)
     elif tied := cross_narrow(left, right, *pair, over, under):
         judge(left, right, tied)
     return Bits._own(over, n), Bits._own(under, n)
+
+
+def words_of_all(masks: Iterable[object], n: int) -> tuple[Words, ...] | None:
+    """The words of each mask; None unless all are Bits of `n` bars. Made for every trial, so without a detour."""
+    words = []
+    for mask in masks:
+        if type(mask) is not Bits or mask._n != n:
+            return None
+        words.append(mask._words)
+    return tuple(words)
 
 
 def read_only(values: ArrayLike) -> Row:
@@ -230,6 +241,8 @@ def _is_row(values: ArrayLike) -> TypeGuard[Row]:
 
 
 def _operands(a: ArrayLike, b: ArrayLike) -> tuple[Row | float, Row | float]:
+    if _is_row(a) and (type(b) is float or (_is_row(b) and a.size == b.size)):
+        return a, b
     left, right = _operand(a), _operand(b)
     if isinstance(left, float):
         if isinstance(right, float):
@@ -257,7 +270,7 @@ def _compare(operator: int, a: ArrayLike, b: ArrayLike) -> Bits:
     if isinstance(left, float):
         left, right, operator = right, left, _MIRRORED[operator]
     assert not isinstance(left, float)  # noqa: S101 -- _operands has refused two numbers
-    words = np.empty(words_of(left.size), np.uint64)
+    words = np.empty(words_of(left.size), UNSIGNED)
     pair = copies(left, right)
     if pair is None:
         compare_rows(operator, left, right, words)

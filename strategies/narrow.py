@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Lock
 from typing import TypeGuard
-from weakref import WeakValueDictionary
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,8 @@ class Narrow:
         self._row, self._charge, self._met, self._over = row, charge, 0, False
         self._copy: Copy | None = None
         self._lock = Lock()
-        _KNOWN[id(row)] = self
+        place = id(row)
+        _KNOWN[place] = ref(self, lambda gone: _forget(place, gone))
 
     def meet(self) -> Copy | None:
         """Count a comparison; the copy, which is made once the row was compared often enough."""
@@ -66,7 +67,17 @@ class Narrow:
                 self._copy = None
 
 
-_KNOWN: WeakValueDictionary[int, Narrow] = WeakValueDictionary()
+_KNOWN: dict[int, ref[Narrow]] = {}
+
+
+def _forget(place: int, gone: ref[Narrow]) -> None:
+    if _KNOWN.get(place) is gone:  # and not of another row that is there now
+        del _KNOWN[place]
+
+
+def _known(row: Row) -> Narrow | None:
+    found = _KNOWN.get(id(row))
+    return None if found is None else found()
 
 
 def worth_copying(value: object, limit: int) -> TypeGuard[Row]:
@@ -75,7 +86,7 @@ def worth_copying(value: object, limit: int) -> TypeGuard[Row]:
         return False
     if value.size < FEWEST_BARS or value.nbytes > limit // LARGEST_PART or not value.flags.c_contiguous:
         return False
-    return id(value) not in _KNOWN and not _can_change(value)
+    return _known(value) is None and not _can_change(value)
 
 
 def _can_change(row: Row) -> bool:
@@ -93,13 +104,13 @@ def copies(a: Row, b: Row | float) -> tuple[Copy, Copy | float] | None:
 
     None unless all rows have theirs; it counts how often they meet, and makes them.
     """
-    left = _KNOWN.get(id(a)) if a.size >= FEWEST_BARS else None
+    left = _known(a) if a.size >= FEWEST_BARS else None
     if left is None:
         return None
     if isinstance(b, float):
         one = left.meet()
         return None if one is None else (one, b)
-    right = _KNOWN.get(id(b))
+    right = _known(b)
     if right is None:
         return None
     one, other = left.meet(), right.meet()
@@ -111,6 +122,6 @@ def judge(a: Row, b: Row | float, tied: int) -> None:
     if tied * 64 <= MOST_TIES * a.size:
         return
     for row in (a, b):
-        known = None if isinstance(row, float) else _KNOWN.get(id(row))
+        known = None if isinstance(row, float) else _known(row)
         if known is not None:
             known.give_up()

@@ -45,7 +45,7 @@ from grid.engine.accounts import (
     UNITS,
 )
 from grid.engine.fills import book, record
-from grid.engine.lanes import LANES, bar_sums, change_sums, most_and_least, part_sums, scratch
+from grid.engine.lanes import LANES, bar_sums, change_sums, most_and_least, part_sums, room
 from grid.engine.marks import end_block, follow_peak, lowest, mark_cash
 from grid.engine.plans import CHUNK, MORE, TURNS, Plan, clear_from, plan_trades
 
@@ -96,19 +96,19 @@ def run_all_in(a, c, deals, terms, sums, prices, masks, inner, edges, blocks, ru
     """Go through a trial a chunk of trades at a time."""
     close = prices[CLOSES]
     n = close.shape[0]
-    turns = scratch(TURNS, np.int64)
+    turns = room(TURNS, np.int64)
     plan = Plan(
-        scratch(MORE, np.int64),
-        scratch(MORE, np.int64),
-        scratch(CHUNK, np.float64),
-        scratch(CHUNK, np.float64),
-        scratch(CHUNK, np.float64),
-        scratch(CHUNK, np.float64),
-        scratch(CHUNK, np.float64),
-        scratch(CHUNK, np.float64),
-        scratch(CHUNK, np.float64),
-        scratch(MORE, np.float64),
-        scratch(MORE, np.float64),
+        room(MORE, np.int64),
+        room(MORE, np.int64),
+        room(CHUNK, np.float64),
+        room(CHUNK, np.float64),
+        room(CHUNK, np.float64),
+        room(CHUNK, np.float64),
+        room(CHUNK, np.float64),
+        room(CHUNK, np.float64),
+        room(CHUNK, np.float64),
+        room(MORE, np.float64),
+        room(MORE, np.float64),
     )
     plan.cash[0] = plan.lasts[0] = a[CASH]
     state = (0, np.uint64(0), 0, True)

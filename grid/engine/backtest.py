@@ -47,7 +47,7 @@ class Engine:
     """
 
     def __init__(self, bars: Bars, execution: Execution, edges: NDArray[np.int64] | None = None) -> None:
-        n = len(bars)
+        n = self._count = len(bars)
         self.bars = bars
         self.execution = execution
         self.edges = _frozen(np.array([0, n]) if edges is None else edges, np.int64)
@@ -75,11 +75,10 @@ class Engine:
     def _simulate(self, signals: Signals, row: Floats, blocks: Floats, trades: Floats, curve: Floats) -> int:
         if not isinstance(signals, Signals):
             raise SignalError(f"a strategy's signals() must return Signals, not {type(signals).__name__}")
-        wanted = signals.normalised(len(self.bars))
-        bits: tuple[Any, ...] = wanted[:4]  # normalised: each is a Bits
-        masks = (bits[0].words, bits[1].words, bits[2].words, bits[3].words)
-        numbers = self._rules_of(wanted)
-        recorded = kernel.simulate(self._prices, masks, self.edges, numbers, self._inner, row, blocks, trades, curve)
+        masks = signals.words(self._count)
+        recorded = kernel.simulate(
+            self._prices, masks, self.edges, self._rules_of(signals), self._inner, row, blocks, trades, curve
+        )
         return int(recorded)
 
     def _rules_of(self, signals: Signals) -> Floats:

@@ -57,7 +57,7 @@ from grid.engine.accounts import (
 from grid.engine.all_in import run_all_in
 from grid.engine.execution import RULES, Rules
 from grid.engine.fills import book_waiting, buy_or_sell, close_position, plan_entry, plan_exit, plan_next, record
-from grid.engine.lanes import LANES, scratch
+from grid.engine.lanes import LANES, room
 from grid.engine.marks import advance_block, mark_flat, mark_held
 from grid.engine.plans import follows_masks
 from grid.engine.summary import summarise
@@ -134,8 +134,9 @@ def rules_of(x):
 def run_trial(prices, masks, edges, numbers, inner, row, blocks, trades, curve):
     """See `simulate`."""
     close, rules, terms = prices[CLOSES], rules_of(numbers), numbers[RULES:]
-    a, c, sums = scratch(ACCOUNTS, np.float64), scratch(COUNTS, np.int64), scratch(SUMS, np.float64)
-    deals = scratch(DEALS, np.float64)
+    a, c, sums = room(ACCOUNTS, np.float64), room(COUNTS, np.int64), room(SUMS, np.float64)
+    deals = room(DEALS, np.float64)
+    a[:], c[:], sums[:], deals[:] = 0.0, 0, 0.0, 0.0
     a[CASH] = a[EQUITY] = a[BEFORE] = a[PEAK] = a[LOW] = rules.cash
     c[PEAK_BAR] = c[PEAK_FROM] = -1
     a[AFTER] = sums[LOWS_HELD : LOWS_HELD + LANES] = np.inf

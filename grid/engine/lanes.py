@@ -343,8 +343,8 @@ def _bits_set(typingctx: Any, word: Any) -> Any:  # noqa: ARG001 -- numba's sign
 
 
 @intrinsic
-def _scratch(typingctx: Any, size: Any, dtype: Any) -> Any:  # noqa: ARG001 -- numba's signature
-    """An array of 8-byte numbers on the stack, all 0, for as long as the caller runs; `size` is a literal.
+def _room(typingctx: Any, size: Any, dtype: Any) -> Any:  # noqa: ARG001 -- numba's signature
+    """An array of 8-byte numbers on the stack, of any value, for as long as the caller runs; `size` is a literal.
 
     Where all that touches it is inlined, the compiler keeps its values in registers, which it cannot do with an array
     that might overlap others.
@@ -356,10 +356,8 @@ def _scratch(typingctx: Any, size: Any, dtype: Any) -> Any:  # noqa: ARG001 -- n
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
         number = context.get_data_type(kind.dtype)
-        room = ir.ArrayType(number, length)
-        slot = cgutils.alloca_once(builder, room)
+        slot = cgutils.alloca_once(builder, ir.ArrayType(number, length))
         slot.align = 64
-        builder.store(ir.Constant(room, [0] * length), slot)
         array = context.make_array(kind)(context, builder)
         data = builder.bitcast(slot, number.as_pointer())
         context.populate_array(
@@ -375,7 +373,7 @@ bar_sums: Any = _bar_sums
 change_sums: Any = _change_sums
 part_sums: Any = _part_sums
 most_and_least: Any = _most_and_least
-scratch: Any = _scratch
+room: Any = _room
 bits_set: Any = _bits_set
 
 
