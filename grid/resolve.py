@@ -36,7 +36,7 @@ from storage.timeframes import bars_per_year, nearest, seconds_of
 from strategies import Bars, Strategy
 from strategies.registry import get
 
-ENGINE_VERSION = "5"
+ENGINE_VERSION = "6"
 """Changes whenever the same trial would give different numbers; part of every fingerprint."""
 
 

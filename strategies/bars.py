@@ -122,7 +122,9 @@ class Bars:
 
     def zscore(self, n: int, of: str = "close") -> Row:
         """Distance from the average in population standard deviations; from bar n - 1, NaN where there is none."""
-        return self.cache.get(("zscore", n, of), lambda: kernels.zscore(self.column(of), self.sma(n, of), self.std(n, of)))
+        return self.cache.get(
+            ("zscore", n, of), lambda: kernels.zscore(self.column(of), self.sma(n, of), self.std(n, of))
+        )
 
     def vwap(self, n: int) -> Row:
         """Average of (high + low + close) / 3 over the last n bars, weighted by volume; from bar n - 1.

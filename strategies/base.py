@@ -45,15 +45,18 @@ class Signals(NamedTuple):
     def normalised(self, n: int) -> Signals:
         """The same with every mask a Bits of `n` bars. Raises SignalError naming the field that is wrong."""
         self._check_numbers()
-        masks = zip(self._fields, self[:4], strict=False)
-        return Signals(*(_bits(field, mask, n) for field, mask in masks), *self[4:])
+        entries, exits, short_entries, short_exits = self._bits(n)
+        return Signals(entries, exits, short_entries, short_exits, *self[4:])
 
     def words(self, n: int) -> tuple[NDArray[np.uint64], ...]:
         """The words of the four masks, in order. Raises SignalError naming the field that is wrong."""
         if self[4:] != NO_NUMBERS:
             self._check_numbers()
         words = words_of_all(self[:4], n)
-        return words if words is not None else tuple(mask.words for mask in self.normalised(n)[:4])
+        return words if words is not None else tuple(bits.words for bits in self._bits(n))
+
+    def _bits(self, n: int) -> list[Bits]:
+        return [_bits(field, mask, n) for field, mask in zip(self._fields, self[:4], strict=False)]
 
     def _check_numbers(self) -> None:
         if self.hold is not None:

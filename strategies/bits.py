@@ -60,7 +60,7 @@ class Bits:
     @staticmethod
     def _own(words: Words, n: int) -> Bits:
         """Wrap words that nobody else holds and that are known to be sound."""
-        words.setflags(False)  # of write
+        words.setflags(write=False)
         bits = object.__new__(Bits)
         bits._words = words
         bits._n = n

@@ -35,6 +35,7 @@ PEAK_BAR, DEPTH_BARS, PEAK_FROM, PEAK_TO = range(9, 13)
 SIDE = 13
 COUNTS = 14
 NEVER = 2**62
+LANES = 8
 # what fills of a side are reckoned with, in float64 `terms` from LONG or SHORT on: its sign, the factors from a raw
 # price to the fill of an entry and to that of an exit, that from the value at an exit to the cash, and 0 where nothing
 # is left of the cash after an entry, as the account is all in, else 1

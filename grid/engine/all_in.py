@@ -1,15 +1,15 @@
-"""Trials that are all in on the long side, or flat: many trades at a time.
+"""Trials that are all in on the long side, or flat, by masks alone: hundreds of trades at a time.
 
-What a trade does to such an account does not depend on what the account has: it multiplies it. So some hundred trades are
-planned first, from masks and prices alone; then the cash is multiplied from trade to trade; and then all else is
-reckoned, eight trades or eight bars at a time, without a branch that a processor has to guess:
+What a trade does to such an account does not depend on what the account has: it multiplies it. So trades are planned
+first (plans.py), then the cash is multiplied from trade to trade, and then all else is reckoned, eight trades or eight
+bars at a time and with few branches that a processor has to guess:
 
-- Returns of a bar after another in the same position are those of the price. They are a row, made once for the data, and
-  are summed under the mask of such bars. The return to the bar of an entry, and to that of an exit, are divided for.
-- The highest and the lowest close of a position are looked up as bounds: those of whole stretches of 16 bars. Only where
-  they could make a new peak, a deeper fall, or the loss of the account, are the closes themselves looked at.
+- The return of a bar that is held as the one before it is that of the price. These are a row, made once for the data,
+  and are summed up under a mask. The returns to the bar of an entry, and to that of an exit, are divided for.
+- The highest and the lowest close of a position are looked up as bounds: those of whole stretches of 16 bars. Only
+  where they could make a new peak, a deeper fall, or the loss of the account, are the closes themselves looked at.
 
-The rest is as in marks.py, whose falls these are to the bit.
+Peaks and falls are as in marks.py, and to the bit those of the loop over every bar.
 """
 
 from typing import Any
@@ -29,6 +29,7 @@ from grid.engine.accounts import (
     EQUITY,
     HELD_BARS,
     INLINE,
+    LANES,
     LEAVE,
     LONG,
     MARKED_BARS,
@@ -45,7 +46,7 @@ from grid.engine.accounts import (
     UNITS,
 )
 from grid.engine.fills import book, record
-from grid.engine.lanes import LANES, bar_sums, change_sums, most_and_least, part_sums, room
+from grid.engine.lanes import bar_sums, change_sums, equity_sums, most_and_least, room
 from grid.engine.marks import end_block, follow_peak, lowest, mark_cash
 from grid.engine.plans import CHUNK, MORE, TURNS, Plan, clear_from, plan_trades
 
@@ -55,17 +56,16 @@ TAME = 1e100
 """Prices up to it, and down to its inverse, can be multiplied and divided without a thought."""
 
 
-def tables(close: NDArray[np.float64]) -> NDArray[np.float64]:
+def tables(open_: NDArray[np.float64], close: NDArray[np.float64]) -> NDArray[np.float64]:
     """What `run_all_in` looks up: float64, or nothing where a price is not tame.
 
-    First the sums of all closes before each eighth bar; then, for 1, 2, 4 up to 32 stretches of 16 bars, from each on,
+    First the sums of the closes of each eight bars; then, for 1, 2, 4 up to 32 stretches of 16 bars, from each on,
     the highest close in them and the lowest.
     """
     n = len(close)
-    if n == 0 or not 1 / TAME < close.min() <= close.max() < TAME:
+    if n == 0 or any(not 1 / TAME < row.min() <= row.max() < TAME for row in (open_, close)):
         return np.empty(0)
-    eights = np.add.reduceat(close, np.arange(0, n, LANES))
-    parts = [np.concatenate([[0.0], np.cumsum(eights)])]
+    parts = [np.add.reduceat(close, np.arange(0, n, LANES))]
     high, low = (join.reduceat(close, np.arange(0, n, STRETCH)) for join in (np.maximum, np.minimum))
     for k in range(LEVELS):
         parts.append(np.column_stack([high, low]).ravel())
@@ -77,7 +77,7 @@ def tables(close: NDArray[np.float64]) -> NDArray[np.float64]:
 @njit(**INLINE)
 def bounds(table, n, start, stop):
     """Bounds of the closes in [start, stop): none is higher than the first, none lower than the second."""
-    eights, count = (n + LANES - 1) // LANES + 1, (n + STRETCH - 1) // STRETCH
+    eights, count = (n + LANES - 1) // LANES, (n + STRETCH - 1) // STRETCH
     first, last = start // STRETCH, (stop - 1) // STRETCH
     level = min(63 - leading_zeros(last - first + 1), LEVELS - 1)
     step, pairs = 2 << level, eights + 2 * level * count
@@ -263,15 +263,14 @@ def end_flat(a, c, sums, plan, count, close):
 @njit(**INLINE)
 def sum_equity(a, c, sums, plan, count, close, table):
     """Sum up the equity, and count the bars."""
-    flat, eights, bars, marked = 0.0, 0.0, 0, 0
+    flat, bars, marked = 0.0, 0, 0
     for k in range(count):
         start, stop, units = plan.starts[k], plan.leaves[k + 1], plan.units[k]
         flat += plan.cash[k] * (start - plan.leaves[k])
-        eights += units * (table[np.uint64(stop >> 3)] - table[np.uint64(start >> 3)])
-        part_sums(close, sums, (start, stop), units)
+        equity_sums(close, table, sums, (start, stop), units)
         bars += stop - start
         marked += max(stop - start, 1) + 1
-    a[SUM_EQUITY] += flat + eights
+    a[SUM_EQUITY] += flat
     c[HELD_BARS] += bars
     c[MARKED_BARS] += marked
 
@@ -285,7 +284,7 @@ def book_trades(deals, plan, count, rules):
 
 @njit(**INLINE)
 def sum_changes(a, c, sums, plan, span, returns, inner, edges, blocks, rules):
-    """Sum up the returns at the bars of exits and entries, and those of the price in all blocks that end before the last.
+    """Sum up the returns to the bars of exits and entries, and those of the price in all blocks that end before them.
 
     span: how many trades came before the chunk, the entries of it, its exits with that before it, and the first bar
     whose returns are not summed up; returns the latter.

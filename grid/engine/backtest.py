@@ -52,7 +52,7 @@ class Engine:
         self.execution = execution
         self.edges = _frozen(np.array([0, n]) if edges is None else edges, np.int64)
         _check_finite(bars)
-        lookup = _frozen(tables(bars.close), np.float64)
+        lookup = _frozen(tables(bars.open, bars.close), np.float64)
         self._prices = (bars.open, bars.high, bars.low, bars.close, _returns(bars.close), lookup)
         self._inner = np.empty(words_of(n), np.uint64)
         self._rules: dict[tuple[Any, ...], Floats] = {}

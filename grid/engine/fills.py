@@ -8,17 +8,6 @@ from numba.cpython.unsafe import numbers
 
 from grid.engine.accounts import (
     BEST,
-    FEES,
-    FILL_IN,
-    FILL_OUT,
-    FILL_UNITS,
-    GAINS,
-    LOSSES,
-    LOSS_RETURNS,
-    TRADED,
-    WINS,
-    WIN_RETURNS,
-    WORST,
     CASH,
     CLOSES,
     ENTER,
@@ -26,11 +15,19 @@ from grid.engine.accounts import (
     ENTRY_BAR,
     ENTRY_PRICE,
     EXITS,
+    FEES,
+    FILL_IN,
+    FILL_OUT,
+    FILL_UNITS,
+    GAINS,
     HIGHS,
     HOLD,
-    LEAVE,
     INLINE,
+    LANES,
+    LEAVE,
     LONG,
+    LOSS_RETURNS,
+    LOSSES,
     LOWS,
     OPEN,
     OPENS,
@@ -55,10 +52,13 @@ from grid.engine.accounts import (
     T_RETURN,
     T_UNITS,
     TARGET,
+    TRADED,
     TRADES,
     UNITS,
+    WIN_RETURNS,
+    WINS,
+    WORST,
 )
-from grid.engine.lanes import LANES
 
 trailing_zeros: Any = numbers.trailing_zeros
 ONE, SIX, LOW_BITS = np.uint64(1), np.uint64(6), np.uint64(63)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from grid.engine import accounts, all_in, execution, fills, lanes, marks, plans, summary
+from grid.engine import accounts, all_in, execution, fills, lanes, marks, plans, summary, vectors
 from grid.engine.accounts import (
     ACCOUNTS,
     AFTER,
@@ -31,6 +31,7 @@ from grid.engine.accounts import (
     ENTRY_PRICE,
     EQUITY,
     INLINE,
+    LANES,
     LEAVE,
     LONG,
     LOW,
@@ -57,7 +58,7 @@ from grid.engine.accounts import (
 from grid.engine.all_in import run_all_in
 from grid.engine.execution import RULES, Rules
 from grid.engine.fills import book_waiting, buy_or_sell, close_position, plan_entry, plan_exit, plan_next, record
-from grid.engine.lanes import LANES, room
+from grid.engine.lanes import room
 from grid.engine.marks import advance_block, mark_flat, mark_held
 from grid.engine.plans import follows_masks
 from grid.engine.summary import summarise
@@ -68,7 +69,7 @@ __all__ = ["REASONS", "TRADE_COLUMNS", "simulate"]
 def _sources() -> int:
     """A number made of the files that `simulate` is compiled from."""
     digest = hashlib.sha256()
-    for module in (accounts, all_in, execution, fills, lanes, marks, plans, summary):
+    for module in (accounts, all_in, execution, fills, lanes, marks, plans, summary, vectors):
         digest.update(Path(str(module.__file__)).read_bytes())
     return int.from_bytes(digest.digest()[:7])
 

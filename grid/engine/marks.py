@@ -24,6 +24,7 @@ from grid.engine.accounts import (
     HELD_BARS,
     HELD_EQUITY,
     INLINE,
+    LANES,
     LOW,
     LOWS_HELD,
     MARKED_BARS,
@@ -45,7 +46,7 @@ from grid.engine.accounts import (
     UNITS,
     WAITS,
 )
-from grid.engine.lanes import LANES, held_sums, joined, smallest
+from grid.engine.lanes import held_sums, joined, smallest
 
 NEARLY = 1.0 - 1e-12  # a fall this near to the deepest is looked at exactly
 
@@ -174,7 +175,7 @@ def end_block(a, c, sums, edges, blocks, rules):
 
 @njit(**INLINE)
 def lowest(a, sums):
-    """The lowest equity since the peak; of the position in which that was reached, the lowest of all, until looked up."""
+    """The lowest equity since the peak; until that is looked up, of all the position in which it was reached."""
     return min(min(a[LOW], a[AFTER]), smallest(sums, LOWS_HELD))
 
 

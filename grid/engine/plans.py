@@ -24,7 +24,7 @@ trailing_zeros: Any = numbers.trailing_zeros
 
 
 class Plan(NamedTuple):
-    """The trades of a chunk. Arrays of MORE places hold at k + 1 what comes after trade k, and first what was before."""
+    """The trades of a chunk. Arrays of MORE places begin with what was before; k + 1 is what comes after trade k."""
 
     starts: Any
     """int64[MORE]: bars of entries, and of exits."""

@@ -6,12 +6,11 @@ from numba import njit
 from grid.engine.accounts import (
     BEST,
     BLOCK,
-    ENTRY_BAR,
-    ENTRY_PRICE,
-    UNITS,
     DEPTH,
     DEPTH_BARS,
     DOWNSIDE,
+    ENTRY_BAR,
+    ENTRY_PRICE,
     EQUITY,
     FEES,
     GAINS,
@@ -26,13 +25,14 @@ from grid.engine.accounts import (
     SUM_EQUITY,
     TRADED,
     TRADES,
+    UNITS,
     WIN_RETURNS,
     WINS,
     WORST,
     ZERO_FALL,
     ZERO_VARIANCE,
 )
-from grid.engine.lanes import LANES, joined, largest, smallest
+from grid.engine.lanes import joined, largest, smallest
 from grid.engine.marks import end_block, end_drawdown
 
 

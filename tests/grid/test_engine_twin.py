@@ -4,6 +4,7 @@ Small markets are drawn value by value, so that a failure shrinks to a few bars.
 seed, and reach over the 64 bars of a word of the masks.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,34 @@ def trial_of(draw: st.DrawFn, prices: list[Floats], masks: list[Mask]) -> Trial:
     return Trial(prices, masks, execution, draw(PERIODS), draw(RISK_FREE), (0, *cuts, n), draw(st.booleans()))
 
 
+PLAIN = {"side": "long", "size": 1.0, "hold": None, "cooldown": 0} | dict.fromkeys(
+    ("stop_loss", "take_profit", "trailing_stop")
+)
+
+
+@st.composite
+def masked_trials(draw: st.DrawFn) -> Trial:
+    """All in and long, no exit but by signal, and none on the bar of an entry: what goes by chunks of trades."""
+    trial = draw(small_trials() | seeded_trials() | long_trials())
+    entries, exits, *short = trial.masks
+    return replace(trial, masks=[entries, exits & ~entries, *short], execution=trial.execution | PLAIN)
+
+
+@st.composite
+def long_trials(draw: st.DrawFn) -> Trial:
+    """Hundreds of trades: several chunks of them."""
+    n, kind = draw(st.sampled_from([1100, 1216, 2500])), draw(KINDS)
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    masks: list[Mask] = [rng.random(n) < draw(st.sampled_from([0.3, 0.6, 0.9])) for _ in range(4)]
+    return trial_of(draw, ordered(market(rng, kind, n, wicks=False)), masks)
+
+
+@settings(max_examples=600, derandomize=True, deadline=None)
+@given(masked_trials())
+def test_trades_that_masks_alone_decide_equal_the_twin(trial: Trial) -> None:
+    assert differences(trial) == []
+
+
 @settings(max_examples=1200, derandomize=True, deadline=None)
 @given(small_trials())
 def test_the_engine_equals_its_twin_on_small_markets(trial: Trial) -> None:
@@ -100,6 +129,6 @@ def test_the_engine_equals_its_twin(trial: Trial) -> None:
 
 @pytest.mark.slow
 @settings(max_examples=20_000, deadline=None)
-@given(small_trials() | seeded_trials())
+@given(small_trials() | seeded_trials() | masked_trials())
 def test_the_engine_equals_its_twin_on_new_input_each_time(trial: Trial) -> None:
     assert differences(trial) == []
