@@ -110,29 +110,31 @@ def run_all_in(a, c, deals, terms, sums, prices, masks, inner, edges, blocks, ru
         room(MORE, np.float64),
         room(MORE, np.float64),
     )
-    plan.cash[0] = plan.lasts[0] = a[CASH]
-    state = (0, np.uint64(0), 0, True)
-    passed, summed, ends, flat = 0, 0, False, False
-    while not ends:
-        count, state = plan_trades(plan, turns, state, terms, prices, masks, inner, rules)
+    plan.leaves[0], plan.cash[0], plan.lasts[0] = 0, a[CASH], a[CASH]
+    state, more = (0, np.uint64(0), 0), True
+    passed, summed, held = 0, 0, False
+    while more:
+        count, more, state = plan_trades(plan, turns, state, terms, prices, masks, inner, rules)
         look_up(plan, count, close, prices[TABLES])
         carry_account(plan, count, terms, rules)
         count, alive, ruined = follow_account(a, c, sums, plan, count, close, terms, rules)
-        ends, flat = not (alive and state[3]), plan.leaves[count] < n
         if not alive:
+            more = False
             clear_from(inner, plan.leaves[count])
-        if ends and flat:
+        held = plan.leaves[count] >= n
+        idle = not (more or held)
+        if idle:
             end_flat(a, c, sums, plan, count, close)
         sum_equity(a, c, sums, plan, count, close, prices[TABLES])
-        write_down(c, plan, count, ends and flat, ruined, close, rules, trades, curve)
-        book_trades(deals, plan, count if flat else count - 1, rules)
-        span = (passed, count, count + (1 if ends and flat else 0), summed)
+        write_down(c, plan, count, idle, ruined, close, rules, trades, curve)
+        book_trades(deals, plan, count - held, rules)
+        span = (passed, count, count + idle, summed)
         summed = sum_changes(a, c, sums, plan, span, prices[RETURNS], inner, edges, blocks, rules)
         passed += count
         plan.leaves[0], plan.cash[0], plan.lasts[0] = plan.leaves[count], plan.cash[count], plan.lasts[count]
-    c[TRADES] = passed if flat else passed - 1
+    c[TRADES] = passed - held
     a[CASH], a[EQUITY], a[UNITS] = plan.cash[count], plan.cash[count], 0.0
-    if not flat:
+    if held:
         a[CASH], a[EQUITY] = 0.0, plan.lasts[count]
         a[UNITS], a[ENTRY_PRICE], c[ENTRY_BAR] = plan.units[count - 1], plan.entries[count - 1], plan.starts[count - 1]
     while c[BLOCK_END] < NEVER:
@@ -325,7 +327,7 @@ def first_from(bars, start, stop, bar):
 
 
 @njit(**INLINE)
-def write_down(c, plan, count, flat, ruined, close, rules, trades, curve):
+def write_down(c, plan, count, idle, ruined, close, rules, trades, curve):
     """Write down the trades of a chunk and the equity, where the caller gave room for them."""
     n = close.shape[0]
     for k in range(count if trades.shape[0] > 0 else 0):
@@ -339,5 +341,5 @@ def write_down(c, plan, count, flat, ruined, close, rules, trades, curve):
         curve[plan.leaves[k] : plan.starts[k]] = plan.cash[k]
         for bar in range(plan.starts[k], plan.leaves[k + 1]):
             curve[bar] = plan.units[k] * close[bar]
-    if flat:
+    if idle:
         curve[plan.leaves[count] :] = plan.cash[count]

@@ -61,13 +61,13 @@ def follows_masks(masks, rules):
 
 @njit(**INLINE)
 def plan_trades(plan, turns, state, terms, prices, masks, inner, rules):
-    """Plan up to CHUNK trades: (how many, the state after them).
+    """Plan up to CHUNK trades: (how many, whether there may be more, the state after them).
 
-    state: the next word, the last positions before it, turns left over, and whether there are more trades. turns:
-    int64[TURNS], scratch: the bars of an entry, its exit, and so on. inner: the mask of bars that are held as the bar
-    before them is, which is written.
+    state: the next word, the positions of the one before it, and turns left over. turns: int64[TURNS], scratch: the
+    bars of an entry, its exit, and so on. inner: the mask of bars that are held as the bar before them is, which is
+    written.
     """
-    word, before, have, _ = state
+    word, before, have = state
     for k in range(have):
         turns[k] = turns[2 * CHUNK + k]
     entries, exits, lag = masks[ENTRIES], masks[EXITS], np.uint64(rules.lag)
@@ -95,7 +95,7 @@ def plan_trades(plan, turns, state, terms, prices, masks, inner, rules):
             inner[bar // WORD] |= ONE << np.uint64(bar % WORD)
         turns[2 * count - 1], more = n, False
     price_turns(plan, turns, count, terms, prices[CLOSES if rules.at_close else OPENS])
-    return count, (word, before, left, more)
+    return count, more, (word, before, left)
 
 
 @njit(**INLINE)
