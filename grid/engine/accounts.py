@@ -5,7 +5,8 @@ from typing import Any
 # _nrt=False: nothing here allocates, and counting references to arrays (an atomic operation each) took half the time.
 # No cache: the disk holds `simulate` whole (see kernel.py), and a helper of its own there could be an old one.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False, "_nrt": False}
-INLINE: dict[str, Any] = OPTIONS | {"forceinline": True}  # passing arrays costs more than most of the helpers do
+# Passing arrays costs more than most of the helpers do. Nobody calls them from Python.
+INLINE: dict[str, Any] = OPTIONS | {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 ZERO_VARIANCE = 1e-12  # a variance below this times the mean square is rounding
 ZERO_FALL = 1e-12  # so is a drawdown below this, and a downside below this times the root mean square return

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from grid.engine import kernel
-from grid.engine.all_in import tables
 from grid.engine.execution import Execution, rules, terms
 from grid.engine.metrics import METRICS
+from grid.engine.tables import tables
 from grid.errors import BadInput
 from grid.explain import Origins, explain
 from strategies import Bars, SignalError, Signals, Strategy

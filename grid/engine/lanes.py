@@ -8,17 +8,18 @@ from functools import partial
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from grid.engine.accounts import HELD_EQUITY, INLINE, LANES
+from grid.engine.accounts import HELD_EQUITY, LANES
 from grid.engine.vectors import (
     INDEX,
     INFINITY,
     LOWS,
     Sums,
     add_returns,
+    added,
     any_lane,
     change,
     constant,
@@ -249,7 +250,9 @@ def _bits_set(typingctx: Any, word: Any) -> Any:  # noqa: ARG001 -- numba's sign
 
 @intrinsic
 def _room(typingctx: Any, size: Any, dtype: Any) -> Any:  # noqa: ARG001 -- numba's signature
-    """An array of 8-byte numbers on the stack, of any value, for as long as the caller runs; `size` is a literal.
+    """An array of 8-byte numbers on the stack, of any value, until the function that asks for it returns.
+
+    `size` is a literal. A function that is inlined may not return it: the place may be another's then.
 
     Where all that touches it is inlined, the compiler keeps its values in registers, which it cannot do with an array
     that might overlap others.
@@ -273,6 +276,24 @@ def _room(typingctx: Any, size: Any, dtype: Any) -> Any:  # noqa: ARG001 -- numb
     return kind(size, dtype), generate
 
 
+def _fold(join: Any) -> Any:
+    """An intrinsic (sums, place) -> the eight lanes from a place on, joined as a tree."""
+
+    @intrinsic
+    def fold(typingctx: Any, sums: Any, place: Any) -> Any:  # noqa: ARG001 -- numba's signature
+        if not isinstance(sums, types.Array):
+            return None
+
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            (data,) = pointers(context, builder, signature, args, 0)
+            return folded(builder, load_lanes(builder, data, args[1]), join)
+
+        return types.float64(sums, types.int64), generate
+
+    return fold
+
+
+joined, smallest, largest = _fold(added), _fold(lesser), _fold(greater)
 held_sums: Any = _held_sums  # numba binds the first argument itself
 bar_sums: Any = _bar_sums
 change_sums: Any = _change_sums
@@ -280,30 +301,3 @@ equity_sums: Any = _equity_sums
 most_and_least: Any = _most_and_least
 room: Any = _room
 bits_set: Any = _bits_set
-
-
-@njit(**INLINE)
-def joined(sums, place):
-    """The eight lanes from a place on, added as a tree."""
-    x = sums[place : place + LANES]
-    return ((x[0] + x[4]) + (x[2] + x[6])) + ((x[1] + x[5]) + (x[3] + x[7]))
-
-
-@njit(**INLINE)
-def smallest(sums, place):
-    """The least of the eight lanes from a place on."""
-    x = sums[place : place + LANES]
-    least = x[0]
-    for lane in range(1, LANES):
-        least = min(least, x[lane])
-    return least
-
-
-@njit(**INLINE)
-def largest(sums, place):
-    """The most of the eight lanes from a place on."""
-    x = sums[place : place + LANES]
-    most = x[0]
-    for lane in range(1, LANES):
-        most = max(most, x[lane])
-    return most

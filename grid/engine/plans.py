@@ -10,8 +10,9 @@ import numpy as np
 from numba import njit
 from numba.cpython.unsafe import numbers
 
-from grid.engine.accounts import CLOSES, ENTER, ENTRIES, EXITS, INLINE, LEAVE, LONG, NEVER, OPENS
+from grid.engine.accounts import CLOSES, ENTER, ENTRIES, EXITS, INLINE, LEAVE, LONG, NEVER, OPENS, TABLES
 from grid.engine.lanes import bits_set
+from grid.engine.trial import rules_of
 
 CHUNK = 256
 """Trades planned at a time; a multiple of LANES."""
@@ -19,7 +20,7 @@ MORE = CHUNK + 1
 WORD, EIGHT = 64, 8
 TURNS = 2 * CHUNK + WORD + EIGHT
 """Entries and exits of a chunk, of a word that fills it, and of eight that are written at once."""
-ONE = np.uint64(1)
+ONE, ZERO = np.uint64(1), np.int64(0)
 trailing_zeros: Any = numbers.trailing_zeros
 
 
@@ -46,9 +47,15 @@ class Plan(NamedTuple):
 
 
 @njit(**INLINE)
-def follows_masks(masks, rules):
-    """Whether the masks alone say what is held: long only, no exit but by signal, none on the bar of an entry."""
-    if rules.shorts or rules.stop_loss > 0 or rules.take_profit > 0 or rules.trailing_stop > 0:
+def follows_masks(prices, masks, numbers):
+    """Whether the masks alone say what is held, by an account that is all in, long, and far from odd prices.
+
+    So no exit but by signal, and none on the bar of an entry.
+    """
+    rules = rules_of(numbers)
+    if prices[TABLES].shape[0] == 0 or not rules.fast_path or rules.shorts or rules.fixed_units or rules.size != 1.0:
+        return False
+    if rules.stop_loss > 0 or rules.take_profit > 0 or rules.trailing_stop > 0:
         return False
     if rules.hold < NEVER or rules.cooldown > 0:
         return False

@@ -50,6 +50,10 @@ def load_lanes(builder: Any, data: Any, index: Any, inside: Any = None) -> Any:
     return builder.call(masked, [pointer, ir.Constant(ir.IntType(32), 8), inside, constant(0.0)])
 
 
+def added(builder: Any, a: Any, b: Any) -> Any:
+    return builder.fadd(a, b)
+
+
 def lesser(builder: Any, a: Any, b: Any) -> Any:
     return builder.select(builder.fcmp_ordered("<", a, b), a, b)
 

@@ -6,24 +6,23 @@ bars at a time and with few branches that a processor has to guess:
 
 - The return of a bar that is held as the one before it is that of the price. These are a row, made once for the data,
   and are summed up under a mask. The returns to the bar of an entry, and to that of an exit, are divided for.
-- The highest and the lowest close of a position are looked up as bounds: those of whole stretches of 16 bars. Only
+- The highest and the lowest close of a position are looked up as bounds: those of whole stretches of 32 bars. Only
   where they could make a new peak, a deeper fall, or the loss of the account, are the closes themselves looked at.
 
 Peaks and falls are as in marks.py, and to the bit those of the loop over every bar.
 """
 
-from typing import Any
-
 import numpy as np
 from numba import njit
-from numba.cpython.unsafe import numbers
-from numpy.typing import NDArray
 
 from grid.engine.accounts import (
+    ACCOUNTS,
     AFTER,
     BLOCK_END,
     CASH,
     CLOSES,
+    COUNTS,
+    DEALS,
     ENTRY_BAR,
     ENTRY_PRICE,
     EQUITY,
@@ -34,6 +33,7 @@ from grid.engine.accounts import (
     LONG,
     MARKED_BARS,
     NEVER,
+    OPTIONS,
     PEAK,
     PROCEEDS,
     RETURNS,
@@ -41,58 +41,33 @@ from grid.engine.accounts import (
     RUINED,
     SIGNAL,
     SUM_EQUITY,
+    SUMS,
     TABLES,
     TRADES,
     UNITS,
 )
+from grid.engine.execution import RULES
 from grid.engine.fills import book, record
 from grid.engine.lanes import bar_sums, change_sums, equity_sums, most_and_least, room
 from grid.engine.marks import end_block, follow_peak, lowest, mark_cash
-from grid.engine.plans import CHUNK, MORE, TURNS, Plan, clear_from, plan_trades
-
-STRETCH, LEVELS = 16, 6
-leading_zeros: Any = numbers.leading_zeros
-TAME = 1e100
-"""Prices up to it, and down to its inverse, can be multiplied and divided without a thought."""
+from grid.engine.plans import CHUNK, MORE, TURNS, ZERO, Plan, clear_from, plan_trades
+from grid.engine.tables import bounds
+from grid.engine.trial import begin_trial, end_trial, rules_of
 
 
-def tables(open_: NDArray[np.float64], close: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What `run_all_in` looks up: float64, or nothing where a price is not tame.
-
-    First the sums of the closes of each eight bars; then, for 1, 2, 4 up to 32 stretches of 16 bars, from each on,
-    the highest close in them and the lowest.
-    """
-    n = len(close)
-    if n == 0 or any(not 1 / TAME < row.min() <= row.max() < TAME for row in (open_, close)):
-        return np.empty(0)
-    parts = [np.add.reduceat(close, np.arange(0, n, LANES))]
-    high, low = (join.reduceat(close, np.arange(0, n, STRETCH)) for join in (np.maximum, np.minimum))
-    for k in range(LEVELS):
-        parts.append(np.column_stack([high, low]).ravel())
-        later = np.minimum(np.arange(len(high)) + 2**k, len(high) - 1)
-        high, low = np.maximum(high, high[later]), np.minimum(low, low[later])
-    return np.concatenate(parts)
+@njit(**OPTIONS)
+def run_by_chunks(prices, masks, edges, numbers, inner, row, blocks, trades, curve):
+    """See `simulate`; for trials of `follows_masks`. Not compiled into it, as nothing would be gained."""
+    close, rules, terms = prices[CLOSES], rules_of(numbers), numbers[RULES:]
+    a, c, sums = room(ACCOUNTS, np.float64), room(COUNTS, np.int64), room(SUMS, np.float64)
+    deals = room(DEALS, np.float64)
+    begin_trial(a, c, sums, deals, rules.cash, edges)
+    run_chunks(a, c, deals, terms, sums, prices, masks, inner, edges, blocks, rules, trades, curve)
+    return end_trial(a, c, sums, deals, close, edges, blocks, rules, row, trades)
 
 
 @njit(**INLINE)
-def bounds(table, n, start, stop):
-    """Bounds of the closes in [start, stop): none is higher than the first, none lower than the second."""
-    eights, count = (n + LANES - 1) // LANES, (n + STRETCH - 1) // STRETCH
-    first, last = start // STRETCH, (stop - 1) // STRETCH
-    level = min(63 - leading_zeros(last - first + 1), LEVELS - 1)
-    step, pairs = 2 << level, eights + 2 * level * count
-    first, last = pairs + 2 * first, pairs + 2 * (last + 1) - step
-    most, least = table[np.uint64(last)], table[np.uint64(last + 1)]
-    while True:
-        most, least = max(most, table[np.uint64(first)]), min(least, table[np.uint64(first + 1)])
-        first += step
-        if first >= last:
-            break
-    return most, least
-
-
-@njit(**INLINE)
-def run_all_in(a, c, deals, terms, sums, prices, masks, inner, edges, blocks, rules, trades, curve):
+def run_chunks(a, c, deals, terms, sums, prices, masks, inner, edges, blocks, rules, trades, curve):
     """Go through a trial a chunk of trades at a time."""
     close = prices[CLOSES]
     n = close.shape[0]
@@ -111,8 +86,8 @@ def run_all_in(a, c, deals, terms, sums, prices, masks, inner, edges, blocks, ru
         room(MORE, np.float64),
     )
     plan.leaves[0], plan.cash[0], plan.lasts[0] = 0, a[CASH], a[CASH]
-    state, more = (0, np.uint64(0), 0), True
-    passed, summed, held = 0, 0, False
+    state, more = (ZERO, np.uint64(0), ZERO), True
+    passed, summed, held = ZERO, ZERO, False
     while more:
         count, more, state = plan_trades(plan, turns, state, terms, prices, masks, inner, rules)
         look_up(plan, count, close, prices[TABLES])
@@ -292,7 +267,7 @@ def sum_changes(a, c, sums, plan, span, returns, inner, edges, blocks, rules):
     whose returns are not summed up; returns the latter.
     """
     passed, entries, exits, summed = span
-    free, i, j = rules.risk_free_per_bar, 0, 0
+    free, i, j = rules.risk_free_per_bar, ZERO, ZERO
     while True:
         next_i = first_from(plan.starts, i, entries, c[BLOCK_END])
         next_j = first_from(plan.leaves, j, exits, c[BLOCK_END])
