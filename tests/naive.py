@@ -194,7 +194,7 @@ class _Simulation:
         self.cash -= direction * units * price
         rules = self.rules
         if direction == LONG and rules.size == 1.0:
-            self.cash = 0.0  # all of it: a rest by rounding would grow with an account that recovers from next to nothing
+            self.cash = 0.0  # all of it: what rounding leaves would count where the account has next to nothing
         live_from = t if rules.fill == "next_open" and rules.preset != "vectorbt" else t + 1
         signal_bar = t if rules.fill == "close" else t - 1
         base = self.close[signal_bar] if rules.preset == "backtesting_py" else price
