@@ -19,7 +19,6 @@ from strategies.bits import Bits, crosses, describe_array, words_of_all
 from strategies.errors import SignalError, StrategyError
 
 Mask = Bits | NDArray[np.bool_]
-NO_NUMBERS = (None,) * 5
 
 
 class Signals(NamedTuple):
@@ -50,7 +49,8 @@ class Signals(NamedTuple):
 
     def words(self, n: int) -> tuple[NDArray[np.uint64], ...]:
         """The words of the four masks, in order. Raises SignalError naming the field that is wrong."""
-        if self[4:] != NO_NUMBERS:
+        hold, stop_loss, take_profit, trailing_stop, cooldown = self[4:]
+        if not (hold is stop_loss is take_profit is trailing_stop is cooldown is None):
             self._check_numbers()
         words = words_of_all(self[:4], n)
         return words if words is not None else tuple(bits.words for bits in self._bits(n))

@@ -54,21 +54,28 @@ from grid.engine.plans import CHUNK, MORE, TURNS, ZERO, Plan, clear_from, plan_t
 from grid.engine.tables import bounds
 from grid.engine.trial import begin_trial, end_trial, rules_of
 
+LARGEST = 1e150
+"""Cash with which nothing overflows, at tame prices."""
+
 
 @njit(**OPTIONS)
 def run_by_chunks(prices, masks, edges, numbers, inner, row, blocks, trades, curve):
-    """See `simulate`; for trials of `follows_masks`. Not compiled into it, as nothing would be gained."""
+    """See `simulate`; for trials of `follows_masks`. -1 where the account overflows, and is to go by positions.
+
+    Not compiled into `simulate`, as nothing would be gained.
+    """
     close, rules, terms = prices[CLOSES], rules_of(numbers), numbers[RULES:]
     a, c, sums = room(ACCOUNTS, np.float64), room(COUNTS, np.int64), room(SUMS, np.float64)
     deals = room(DEALS, np.float64)
     begin_trial(a, c, sums, deals, rules.cash, edges)
-    run_chunks(a, c, deals, terms, sums, prices, masks, inner, edges, blocks, rules, trades, curve)
+    if not run_chunks(a, c, deals, terms, sums, prices, masks, inner, edges, blocks, rules, trades, curve):
+        return -1
     return end_trial(a, c, sums, deals, close, edges, blocks, rules, row, trades)
 
 
 @njit(**INLINE)
 def run_chunks(a, c, deals, terms, sums, prices, masks, inner, edges, blocks, rules, trades, curve):
-    """Go through a trial a chunk of trades at a time."""
+    """Go through a trial a chunk of trades at a time; False where the account grew too large for that."""
     close = prices[CLOSES]
     n = close.shape[0]
     turns = room(TURNS, np.int64)
@@ -91,7 +98,8 @@ def run_chunks(a, c, deals, terms, sums, prices, masks, inner, edges, blocks, ru
     while more:
         count, more, state = plan_trades(plan, turns, state, terms, prices, masks, inner, rules)
         look_up(plan, count, close, prices[TABLES])
-        carry_account(plan, count, terms, rules)
+        if carry_account(plan, count, terms, rules) > LARGEST:
+            return False
         count, alive, ruined = follow_account(a, c, sums, plan, count, close, terms, rules)
         if not alive:
             more = False
@@ -114,6 +122,7 @@ def run_chunks(a, c, deals, terms, sums, prices, masks, inner, edges, blocks, ru
         a[UNITS], a[ENTRY_PRICE], c[ENTRY_BAR] = plan.units[count - 1], plan.entries[count - 1], plan.starts[count - 1]
     while c[BLOCK_END] < NEVER:
         summed = end_summed(a, c, sums, summed, prices[RETURNS], inner, edges, blocks, rules)
+    return True
 
 
 @njit(**INLINE)
@@ -128,17 +137,19 @@ def look_up(plan, count, close, table):
 
 @njit(**INLINE)
 def carry_account(plan, count, terms, rules):
-    """Carry the account through the planned trades."""
-    cash = plan.cash[0]
+    """Carry the account through the planned trades; the most cash it has."""
+    cash = most = plan.cash[0]
     for k in range(count):
         units = cash * (rules.size / (plan.entries[k] * (1.0 + rules.fee)))
         cash = units * (plan.exits[k] * terms[LONG + PROCEEDS])
         plan.units[k], plan.cash[k + 1] = units, cash
+        most = max(most, cash)
     for k in range(count):
         plan.opening[k] *= plan.units[k]
         plan.lasts[k + 1] = plan.closing[k] * plan.units[k]
         plan.highs[k] *= plan.units[k]
         plan.lows[k] *= plan.units[k]
+    return most
 
 
 @njit(**INLINE)
@@ -239,7 +250,11 @@ def end_flat(a, c, sums, plan, count, close):
 
 @njit(**INLINE)
 def sum_equity(a, c, sums, plan, count, close, table):
-    """Sum up the equity, and count the bars."""
+    """Sum up the equity, and count the bars and their returns.
+
+    There are two returns at a trade's turns even where it has no bar, as the account is lost at once; and one at bar 0.
+    Those are 0, and the downside takes them off again as it does bars without a return.
+    """
     flat, bars, marked = 0.0, 0, 0
     for k in range(count):
         start, stop, units = plan.starts[k], plan.leaves[k + 1], plan.units[k]

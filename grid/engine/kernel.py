@@ -57,7 +57,7 @@ def _compiled(sources: int) -> Any:
         """Backtest one trial; returns the number of trades recorded.
 
         prices: open, high, low, close, and the return to each close from the one before it, float64[n] each; then the
-        tables of all_in.py, or nothing, where trials are to go position by position. masks: entries, exits, short
+        tables of tables.py, or nothing, where trials are to go position by position. masks: entries, exits, short
         entries and short exits, uint64[words] each, little bit order, no bit beyond n; those of a side that is not
         traded are not read. inner: uint64[words], scratch.
         edges: int64[S + 1] row numbers, from 0 to n. numbers: the Rules as floats, and the terms of fills after them.
@@ -66,7 +66,9 @@ def _compiled(sources: int) -> Any:
         """
         _ = sources
         if follows_masks(prices, masks, numbers):
-            return run_by_chunks(prices, masks, edges, numbers, inner, row, blocks, trades, curve)
+            recorded = run_by_chunks(prices, masks, edges, numbers, inner, row, blocks, trades, curve)
+            if recorded >= 0:
+                return recorded
         return run_by_positions(prices, masks, edges, numbers, row, blocks, trades, curve)
 
     return simulate

@@ -1,7 +1,8 @@
 """Sums over bars and trades, eight at a time, in an order that is said.
 
-Bar i of a position goes into lane i % 8, or bar t of the data into lane t % 8. Lanes go on from one to the next, and
-are added as a tree in the end. The result depends on the trial alone.
+Bar i of a position goes into lane i % 8, or bar t of the data, or trade k of a chunk; eights of closes, from the first
+whole one of a position on. Lanes go on from one to the next, and are added as a tree in the end. The result depends on
+the trial alone.
 """
 
 from functools import partial

@@ -25,10 +25,10 @@ trailing_zeros: Any = numbers.trailing_zeros
 
 
 class Plan(NamedTuple):
-    """The trades of a chunk. Arrays of MORE places begin with what was before; k + 1 is what comes after trade k."""
+    """The trades of a chunk. `leaves`, `cash` and `lasts` begin with what was before; after trade k comes k + 1."""
 
     starts: Any
-    """int64[MORE]: bars of entries, and of exits."""
+    """int64[MORE]: bars of entries, the number of bars where none is left; and of exits."""
     leaves: Any
     entries: Any
     """float64[CHUNK]: fill prices of entries, and of exits."""

@@ -11,7 +11,7 @@ from grid.engine.accounts import INLINE, LANES
 
 STRETCH, LEVELS = 32, 5
 leading_zeros: Any = numbers.leading_zeros
-TAME = 1e100
+TAME = 1e50
 """Prices up to it, and down to its inverse, can be multiplied and divided without a thought."""
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from grid.engine import METRICS, Engine, Execution
-from strategies import Bars
+from strategies import Bars, Signals
 from strategies.check import sample_bars
 from strategies.donchian_breakout import DonchianBreakout
 from strategies.narrow import FEWEST_BARS, WORTH, copies
@@ -51,6 +51,19 @@ def test_one_in_a_hundred_trials_through_the_plain_loop(settings: dict[str, obje
         np.testing.assert_allclose(got.blocks, want.blocks, rtol=1e-9, atol=1e-13, err_msg=str(point))
         narrow |= isinstance(point, SmaCross) and copies(bars.sma(point.fast), bars.sma(point.slow)) is not None
     assert narrow, "some comparisons went by copies"
+
+
+def test_an_account_beyond_all_bounds_is_that_of_the_loop() -> None:
+    """Doubled with each trade, until no number holds it."""
+    close, flags = np.tile([1.0, 2.0], 1100), np.tile([True, False], 1100)
+    bars = dataclasses.replace(sample_bars(2200), open=close, high=close, low=close, close=close)
+    both = [
+        Engine(bars, Execution(fee=0.0, fill="close", fast_path=fast)).backtest(Signals(flags, ~flags))
+        for fast in (True, False)
+    ]
+    assert both[0].row.tobytes() == both[1].row.tobytes()
+    assert both[0].trade_rows.tobytes() == both[1].trade_rows.tobytes()
+    assert both[0].metrics["total_trades"] > 900
 
 
 def rows_of(bars: Bars, some: list[SmaCross | DonchianBreakout | VolumeZoneBreakout]) -> dict[str, bytes]:

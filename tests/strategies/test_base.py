@@ -30,6 +30,7 @@ def test_normalised_masks_are_bits_and_the_rest_stays():
         (Signals(short_exits=Bits.zeros(4)), "short_exits has 4 bars, the data has 3"),
         (Signals(hold=0), "hold must be a whole number of at least 1, got 0"),
         (Signals(hold=1.5), "hold must be a whole number of at least 1, got 1.5"),
+        (Signals(hold=np.array([1, 2])), "hold must be a whole number of at least 1, got array"),
         (Signals(cooldown=-1), "cooldown must be a whole number of at least 0, got -1"),
         (Signals(stop_loss=1.0), "stop_loss must be a finite fraction between 0 and 1, both excluded, got 1.0"),
         (Signals(trailing_stop=0.0), "trailing_stop must be a finite fraction"),
@@ -40,6 +41,8 @@ def test_normalised_masks_are_bits_and_the_rest_stays():
 def test_unsound_signals_are_refused(signals, text):
     with pytest.raises(SignalError, match=text):
         signals.normalised(3)
+    with pytest.raises(SignalError, match=text):
+        signals.words(3)
 
 
 def test_cross_gives_both_sides():
