@@ -1,5 +1,17 @@
-"""`python -m grid` is `grid`."""
+"""What `grid` and `python -m grid` start."""
 
-from grid.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run the command line. Loading it takes a moment, in which Ctrl-C is no more of an accident than later."""
+    try:
+        from grid.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -189,7 +189,7 @@ class Session:
         """
         found, kept = self.ledger.summary, max(self.sweep.results.keep_best, 1)
         if n > kept == len(found.best):
-            metrics = {self.sweep.objective.metric, *_names_in(self.sweep.objective.require)}
+            metrics = {"total_trades", self.sweep.objective.metric, *_names_in(self.sweep.objective.require)}
             columns = ["trial_id", "status", *sorted(metrics), REUSED_FROM, HISTORY_SHARE]
             found = Summary()
             for table in self.parts(columns):

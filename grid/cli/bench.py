@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from grid.addresses import jobs_address
 from grid.auth import use_token
 from grid.budget import Estimate, cpus_here, estimate
 from grid.cli.options import TokenFile
 from grid.cli.output import emit, tell
+from grid.cli.tables import print_table
 from grid.measure import Measured, measure
 from grid.rehearse import rehearse
 from grid.resolve import resolve
@@ -59,13 +59,11 @@ def _measured_there(address: str, seconds: float) -> tuple[Measured, int]:
 
 
 def _render(console: Console, found: Measured, expected: Estimate | None) -> None:
-    table = Table(title=f"{found.bars:,} bars, one process, all metrics, indicators warm", title_justify="left")
-    table.add_column("trial")
-    for name in ("ns per bar", "trials/s"):
-        table.add_column(name, justify="right")
-    for speed in found.speeds:
-        table.add_row(speed.what, f"{speed.ns_per_bar:.2f}", f"{speed.trials_per_second:,.0f}")
-    console.print(table)
+    rows = [
+        {"trial": s.what, "ns a bar": round(s.ns_per_bar, 2), "trials/s": round(s.trials_per_second)}
+        for s in found.speeds
+    ]
+    print_table(console, f"{found.bars:,} bars, one process, all metrics, indicators warm", rows)
     console.print(
         f"{found.cpus} CPUs together: {found.rate_together:,.0f} trials/s, {found.efficiency:.0%} of as many times the "
         f"{found.rate_alone:,.0f} of one alone."

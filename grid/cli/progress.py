@@ -4,14 +4,17 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
+from typing import Any
 
+from numba.core.event import Listener, install_listener
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from grid import aggregate
 from grid.account import Limits
 from grid.cli.output import messages, tell
+from grid.engine.kernel import simulate
 from grid.logs import json_wanted
 from grid.plan import Plan
 from grid.sweep import Watch
@@ -20,6 +23,22 @@ from grid.telemetry import Telemetry
 LINE_EVERY_S = 10.0
 STOPPING = b"stopping: finishing the units in flight (again to stop at once)\n"
 """Written past the console, which the signal may have interrupted while it was printing."""
+
+
+class _Compiling(Listener):
+    def on_start(self, event: Any) -> None:
+        if event.data["dispatcher"] is simulate:
+            tell("compiling the engine for this processor, once on this machine: some ten seconds")
+
+    def on_end(self, event: Any) -> None:
+        pass
+
+
+@contextmanager
+def compiling_told() -> Iterator[None]:
+    """Within the block, who sits at a terminal is told where the engine must be compiled first."""
+    with install_listener("numba:compile", _Compiling()) if messages.is_terminal else nullcontext():
+        yield
 
 
 class Meter:

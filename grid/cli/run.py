@@ -18,7 +18,7 @@ from grid.budget import Estimate, estimate
 from grid.cli.options import LogJson, Store, TokenFile, Trust
 from grid.cli.output import emit, tell
 from grid.cli.plan import render_plan
-from grid.cli.progress import Meter
+from grid.cli.progress import Meter, compiling_told
 from grid.cli.tables import counted, failure_text, render_leaders, reuse_text
 from grid.documents import plain
 from grid.errors import BadInput, Unavailable
@@ -200,7 +200,8 @@ def _rehearsed(file: Path, sweep: Sweep) -> tuple[ResolvedSweep, Rehearsal]:
     """The sweep of that file, tried out; what is wrong with it is told with the file's name."""
     try:
         resolved = resolve(sweep)
-        rehearsal = rehearse(resolved)
+        with compiling_told():
+            rehearsal = rehearse(resolved)
     except (BadInput, StrategyError) as error:
         raise BadInput(f"{called(file)}: {error}") from error
     except KeyboardInterrupt:
@@ -270,6 +271,7 @@ def _outcome(session: Session) -> object:
             "status": session.status,
             "stopped_by": session.metadata["stopped_by"],
             "ok": session.metadata["ok"],
+            "idle": session.ledger.summary.idle,
             "failed": session.metadata["failed"],
             "seconds": session.metadata["seconds"],
             "best_trials": [] if top is None else top.to_pylist(),
@@ -292,7 +294,10 @@ def _render_end(console: Console, session: Session) -> None:
         console.print()
     if facts["failed"]:
         console.print(f"{failure_text(session)}.", soft_wrap=True)
-    reused = session.ledger.summary.reused
+    summary = session.ledger.summary
+    if summary.idle:
+        console.print(f"{counted(summary.idle, 'trial')} made no trade.", soft_wrap=True)
+    reused = summary.reused
     of_them = f", {reuse_text(dict(reused))} reused" if reused else ""
     console.print(f"{trials} in {facts['seconds']:.1f} s{of_them}.", soft_wrap=True)
     console.print(f"Next: grid show {session.id}{at_store(session)}", soft_wrap=True)

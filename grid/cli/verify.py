@@ -33,8 +33,8 @@ def verify(
     """Audit a session.
 
     Is all that was committed there, whole and once, and does it come out the same again? Reads every commit record,
-    every part and every document, and the bars. Exits with 0 where all is well, and with 1 where something is damaged,
-    which is named.
+    every part and every document, and the bars. Exits with 1 where something is damaged, which is named, and with 0
+    where nothing is; what could not be looked at here is named as unchecked.
     """
     folder = SessionStore(provider_for(store)).folder(session_id)
     found = audit(folder, sample, secrets.randbelow(1 << 31) if seed is None else seed)

@@ -54,6 +54,13 @@ def test_run(desk: Desk):
     assert outcome.out.endswith(f" s.\nNext: grid show {session}\n")
 
 
+def test_trials_without_a_trade_are_counted(desk: Desk):
+    outcome = desk.run("--set", "space.slow=[20, 1000]")  # there are 755 bars
+    assert "6 trials made no trade.\n12 trials in " in outcome.out
+    assert "12 ok (6 without a trade), 0 failed" in desk.grid("show", "latest", "--no-verdict").out
+    assert desk.run("--set", "space.slow=[20, 1000]", "--json").json()["idle"] == 6
+
+
 def test_run_tells_json_alone_on_stdout(desk: Desk):
     outcome = desk.run("--json", "--set", "results.keep_best=3")
     told = outcome.json()
@@ -114,7 +121,7 @@ def test_show(desk: Desk):
     assert f"Next: grid show {session} --trial 4\n" in outcome.out
     told = desk.grid("show", "latest", "--json").json()
     assert (told["session_id"], told["status"], told["a_failure"]) == (session, "done", None)
-    assert told["committed"] == {"ok": 12, "failed": 0, "reused": {}}
+    assert told["committed"] == {"ok": 12, "idle": 0, "failed": 0, "reused": {}}
 
 
 def test_show_a_trial(desk: Desk):
@@ -325,6 +332,12 @@ def test_interrupted_before_it_began(desk: Desk, monkeypatch: pytest.MonkeyPatch
     assert desk.snapshot() == before
 
 
+def test_ctrl_c_while_the_command_line_loads_is_no_traceback(desk: Desk):
+    (desk.folder / "typer.py").write_text("raise KeyboardInterrupt\n")
+    process = desk.start("ls", PYTHONPATH=str(desk.folder))
+    assert (*process.communicate(timeout=60), process.returncode) == ("", "", 130)
+
+
 def on_a_terminal(desk: Desk, *arguments: str, **environment: str) -> str:
     """What `python -m grid ARGUMENTS` writes to a terminal."""
     master, slave = pty.openpty()
@@ -346,6 +359,13 @@ def on_a_terminal(desk: Desk, *arguments: str, **environment: str) -> str:
         os.close(master)
     process.wait(timeout=60)
     return written.decode()
+
+
+def test_who_waits_for_the_compiler_is_told(desk: Desk, tmp_path_factory: pytest.TempPathFactory):
+    kernels = tmp_path_factory.mktemp("kernels")
+    compiling = "compiling the engine for this processor, once on this machine"
+    assert on_a_terminal(desk, "plan", "sweep.yaml", NUMBA_CACHE_DIR=str(kernels)).count(compiling) == 1
+    assert compiling not in on_a_terminal(desk, "plan", "sweep.yaml", NUMBA_CACHE_DIR=str(kernels))
 
 
 def test_colour_on_a_terminal_unless_not_wanted(desk: Desk):
