@@ -72,6 +72,7 @@ def begin(resolved: ResolvedSweep, rehearsal: Rehearsal, session_id: str | None 
             "datasets": rehearsal.datasets,
             "trials": {"count": count.trials, "exact": count.exact, "numbers": resolved.plan.total},
             "deadly": rehearsal.deadly,
+            "doubt": rehearsal.doubt,
             "engine": ENGINE_VERSION,
             "strategy_source": resolved.strategy.source_hash(),
             "versions": versions(),

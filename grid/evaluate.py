@@ -69,6 +69,11 @@ class Evaluator:
             self._one(engine, parameters, rows, int(left[at]))
         return self._table(rows, dataset, points)
 
+    def strategy_of(self, point: np.int64) -> Strategy:
+        """The strategy with the parameters of a point."""
+        columns = self.resolved.points.columns(np.array([point]))
+        return self.resolved.strategy(**{name: column.tolist()[0] for name, column in columns.items()})
+
     def _table(self, rows: "_Rows", dataset: int, points: NDArray[np.int64]) -> pa.Table:
         key, first = self.resolved.datasets[dataset], dataset * len(self.resolved.points)
         columns = self.resolved.points.columns(points)

@@ -3,6 +3,7 @@
 Trials are tried in a child process: one that kills its process or never ends is found, and the driver lives.
 """
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -24,6 +25,9 @@ from grid.rounds import ask_first
 from grid.search import Asked
 from storage.errors import StorageError
 from storage.providers import provider_for
+from strategies.check import doubt
+
+log = logging.getLogger(__name__)
 
 CANARIES = 20
 CHUNK = 20
@@ -36,19 +40,22 @@ SILENCE_S = 60.0
 """A trial, or a chunk of the timed ones, that takes longer is taken for one that never ends."""
 MOST_OVERDUE = 3
 """So many of the first trials that never end are enough to tell."""
-CANARY, TIMED = "canary", "timed"
+CANARY, TIMED, DOUBT = "canary", "timed", "doubt"
+IN_WORDS = {"random": "is not the same twice", "look-ahead": "looks ahead"}
 
 
 @dataclass(frozen=True)
 class Rehearsal:
     """datasets: one entry each (symbol, timeframe, calendar, bars, first, last, fingerprint, block_bars,
     seconds_per_trial, buy_and_hold), as the session's metadata keeps them. canaries: errors of the first trials in
-    number order, None for those that went well. deadly: whether a trial killed its process or did not end.
+    number order, None for those that went well. deadly: whether a trial killed its process or did not end. doubt: a
+    sign that its results mean nothing (`strategies.check.doubt`), in words.
     """
 
     datasets: list[dict[str, Any]]
     canaries: list[str | None]
     deadly: bool = False
+    doubt: str | None = None
 
     @property
     def fingerprints(self) -> list[str]:
@@ -89,7 +96,13 @@ def rehearse(resolved: ResolvedSweep) -> Rehearsal:
         trials.try_out(number, loaded, REHEARSAL_S / len(timed) if number in timed else None)
         datasets.append({**facts, "seconds_per_trial": trials.speed(number, len(loaded.bars))})
     _check_blocks(resolved, datasets)
-    return Rehearsal(datasets, trials.canaries, trials.deadly)
+    if trials.doubt:
+        log.warning(
+            "%s %s. Its results mean nothing; `grid strategies check` looks closer",
+            resolved.sweep.strategy,
+            trials.doubt,
+        )
+    return Rehearsal(datasets, trials.canaries, trials.deadly, trials.doubt)
 
 
 def _check_blocks(resolved: ResolvedSweep, datasets: list[dict[str, Any]]) -> None:
@@ -110,12 +123,13 @@ def _sample(resolved: ResolvedSweep) -> NDArray[np.int64]:
 class _Trials:
     """The first trials, tried dataset by dataset in child processes.
 
-    sample: their points. canaries, deadly: as in `Rehearsal`.
+    sample: their points. canaries, deadly, doubt: as in `Rehearsal`.
     """
 
     def __init__(self, evaluator: Evaluator, sample: NDArray[np.int64]) -> None:
         self.canaries: list[str | None] = []
         self.deadly = False
+        self.doubt: str | None = None
         self._evaluator, self._sample = evaluator, sample
         self._fallen: set[int] = set()
         self._stuck = self._timed_enough = False
@@ -157,6 +171,8 @@ class _Trials:
                 for kind, value in answers(partial(self._work, number, loaded, left, budget_s), SILENCE_S):
                     if kind == TIMED:
                         self._seconds[number] = value
+                    elif kind == DOUBT:
+                        self.doubt = value
                     else:
                         errors.append(value)
                         chunk_s = CHUNK * (time.monotonic() - began) / (len(left) - len(points) + len(errors))
@@ -176,12 +192,18 @@ class _Trials:
     def _work(
         self, number: int, loaded: LoadedBars, canaries: NDArray[np.int64], budget_s: float | None, say: Say
     ) -> None:
-        """In the child: the canaries one by one, which compiles the kernels, then the timing."""
+        """In the child: the canaries one by one, which compiles the kernels, then the timing, and a closer look."""
+        fine: list[np.int64] = []
         for point in canaries:
-            say([CANARY, *_errors(self._evaluator.rows_of(number, np.array([point]), loaded))])
+            (error,) = _errors(self._evaluator.rows_of(number, np.array([point]), loaded))
+            say([CANARY, error])
+            fine += [point] if error is None else []
         if budget_s is not None:
             for seconds in _timed(self._evaluator, number, self._alive(), loaded, budget_s):
                 say([TIMED, seconds])
+        if number == 0 and fine:
+            found = doubt(self._evaluator.strategy_of(fine[0]), loaded.bars)
+            say([DOUBT, None if found is None else f"{IN_WORDS[found.rule]}: {found.text}"])
 
     def _alive(self) -> NDArray[np.int64]:
         return self._sample[~np.isin(self._sample, list(self._fallen))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +21,7 @@ MASKS = ("entries", "exits", "short_entries", "short_exits")
 SIZE = 1_500
 CUTS_PER_MASK = 8
 SPREAD_CUTS = 8
+GLANCE_S = 0.2
 DAY_NS = 86_400 * 10**9
 
 
@@ -55,6 +57,28 @@ def find_faults(cls: type[Strategy], bars: Bars | None = None, **params: Any) ->
     except (ValidationError, TypeError) as error:
         return [*faults, Finding("build", f"{params or 'defaults'} refused: {_refusal(error)}")]
     return faults + list(_faults_of(strategy, sample_bars() if bars is None else bars))
+
+
+def doubt(strategy: Strategy, bars: Bars) -> Finding | None:
+    """A sign that results of the strategy mean nothing: it is not the same twice (random), or looks ahead.
+
+    A glance at the last `SIZE` of its bars, which ends after `GLANCE_S`: `find_faults` looks at more. None where it
+    finds neither, and where signals raise, are none, or take so long that a glance shows nothing.
+    """
+    began, some = time.monotonic(), bars.slice(max(len(bars) - SIZE, 0), len(bars))
+    signals = _signals(strategy, some, "on the last bars")
+    if isinstance(signals, Finding) or time.monotonic() - began > GLANCE_S / 2:
+        return None
+    for found in _faults_of_repetition(strategy, some, signals):
+        if found.rule == "random":
+            return found
+    for cut in _cuts(signals, len(some)):
+        for found in _look_aheads(strategy, some, signals, [cut]):
+            if found.rule == "look-ahead":
+                return found
+        if time.monotonic() - began > GLANCE_S:
+            break
+    return None
 
 
 def sample_bars(size: int = SIZE, seed: int = 7) -> Bars:
@@ -98,7 +122,7 @@ def _faults_of(strategy: Strategy, bars: Bars) -> Iterator[Finding]:
     random = list(_faults_of_repetition(strategy, bars, signals))
     yield from random
     if not random:
-        yield from _look_aheads(strategy, bars, signals)
+        yield from _look_aheads(strategy, bars, signals, _cuts(signals, len(bars)))
     yield from _faults_of_pickling(strategy, bars, None if random else signals)
 
 
@@ -130,10 +154,10 @@ def _faults_of_repetition(strategy: Strategy, bars: Bars, signals: Signals) -> I
             return
 
 
-def _look_aheads(strategy: Strategy, bars: Bars, signals: Signals) -> Iterator[Finding]:
+def _look_aheads(strategy: Strategy, bars: Bars, signals: Signals, cuts: list[int]) -> Iterator[Finding]:
     """The first finding of each field; what raises is one field more."""
     seen: set[str] = set()
-    for cut in _cuts(signals, len(bars)):
+    for cut in cuts:
         for data, what in ((bars.slice(0, cut), "ends"), (_altered(bars, cut), "changes")):
             field, finding = _look_ahead(strategy, data, signals, cut, f"where the data {what} after bar {cut - 1}")
             if finding is not None and field not in seen:

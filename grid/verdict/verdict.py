@@ -43,8 +43,9 @@ def verdict(session: Session, trial: int | None = None) -> dict[str, Any] | None
     """What can be said of a trial, the session's best by default; None where nobody leads.
 
     The sections are those of docs/verdict.md. One that cannot be made here (the strategy is not installed, not trusted
-    or changed, the bars are gone or changed) is a text that says why, and then the headline is `unknown`. Raises
-    BadInput for a trial without a row or one that failed.
+    or changed, the bars are gone or changed) is a text that says why, and then the headline is `unknown`; it is `void`
+    where the first trials showed that the strategy looks ahead or is not the same twice. Raises BadInput for a trial
+    without a row or one that failed.
     """
     best = session.ledger.summary.best[0][1] if session.ledger.summary.best else None
     if trial is None:
@@ -63,9 +64,17 @@ def verdict(session: Session, trial: int | None = None) -> dict[str, Any] | None
     found["simulated"] = _here(lambda: simulated(evidence, trial, found["luck"]["trials"]))
     found["holdout"] = [{"look": x["look"], "at": x["at"], "by": x["by"]} for x in looks(session)]
     found["permutation"] = _told(last(session))
+    found["doubt"] = session.metadata["doubt"]
     found["checks"] = checks(found)
-    found["headline"] = headline(found["checks"], trial == best) if isinstance(found["simulated"], dict) else "unknown"
+    found["headline"] = _headline(found)
     return found
+
+
+def _headline(found: dict[str, Any]) -> str:
+    if found["doubt"]:
+        return "void"
+    is_best = found["trial_id"] == found["best_trial_id"]
+    return headline(found["checks"], is_best) if isinstance(found["simulated"], dict) else "unknown"
 
 
 def luck(session: Session) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ MEANING = {
     "skill": "skill: every deciding check speaks for it.",
     "unproven": "not proven: a test for luck is passed, and not every deciding check.",
     "luck": "luck explains it: no test for luck is passed.",
+    "void": "none: the results mean nothing (see doubt).",
     "unknown": "it cannot be had here, as trials cannot be run again (see data snooping for why).",
 }
 OF_ANOTHER = {
@@ -32,6 +33,7 @@ def lines(found: dict[str, Any]) -> dict[str, str]:
     deflated, alone, reality, shuffled, over, walk, history, cost, plateau = marks
     luck = found["luck"]
     told = {
+        "doubt": f"- the strategy {found['doubt']}" if found["doubt"] else "",
         "Sharpe ratio": _ratio(luck, found["simulated"]),
         "luck": f"{deflated} {luck_text(luck)}",
         "counted": _counted(luck, found["simulated"]),

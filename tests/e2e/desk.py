@@ -42,6 +42,7 @@ MINE = '''
 import os
 import time
 
+import numpy as np
 from pydantic import Field
 
 from strategies import Bars, Signals, Strategy, cross
@@ -71,6 +72,16 @@ class Hopeless(Strategy):
 
     def signals(self, bars: Bars) -> Signals:
         raise RuntimeError("out of luck")
+
+
+class Prophet(Strategy):
+    """Buys before a rise."""
+
+    ahead: int = Field(1, ge=1, le=100)
+
+    def signals(self, bars: Bars) -> Signals:
+        rises = np.roll(bars.close, -self.ahead) > bars.close
+        return Signals(rises, ~rises)
 
 
 class NoStrategy:

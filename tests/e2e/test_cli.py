@@ -61,6 +61,18 @@ def test_trials_without_a_trade_are_counted(desk: Desk):
     assert desk.run("--set", "space.slow=[20, 1000]", "--json").json()["idle"] == 6
 
 
+def test_what_looks_ahead_is_never_called_skill(desk: Desk):
+    desk.write_sweep(strategy="mine:Prophet", space={"ahead": [1, 2]})
+    for command in ("plan", "run"):
+        warning = desk.grid(command, "sweep.yaml").err.splitlines()[0]
+        assert warning.startswith("mine:Prophet looks ahead: where the data ends after bar ")
+        assert warning.endswith(" Its results mean nothing; `grid strategies check` looks closer")
+    shown = desk.grid("show", "latest")
+    assert "none: the results mean nothing (see doubt)." in shown.out
+    assert "doubt  - the strategy looks ahead: where" in shown.out
+    assert desk.grid("show", "latest", "--json").json()["verdict"]["headline"] == "void"
+
+
 def test_run_tells_json_alone_on_stdout(desk: Desk):
     outcome = desk.run("--json", "--set", "results.keep_best=3")
     told = outcome.json()
@@ -218,7 +230,7 @@ def test_doctor_leaves_nothing_behind(desk: Desk):
 def test_failed_trials_are_rows_and_exit_1(desk: Desk):
     outcome = desk.run("--set", "strategy=mine:Fussy")
     assert outcome.code == 1
-    error = "ValueError: cannot do 15 (mine.py:25 in signals)"
+    error = "ValueError: cannot do 15 (mine.py:26 in signals)"
     assert f"4 trials failed; trial 4: {error}." in outcome.out
     assert f"   failures  4 trials failed; trial 4: {error}\n" in desk.grid("show", "latest").out
     assert desk.grid("show", "latest", "--json").json()["a_failure"] == [4, error]

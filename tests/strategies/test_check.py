@@ -4,7 +4,8 @@ import pytest
 from pydantic import Field
 
 from strategies import Bars, Signals, Strategy, StrategyCheckError, check_strategy, cross
-from strategies.check import find_faults, sample_bars
+from strategies.check import doubt, find_faults, sample_bars
+from strategies.registry import get, names
 from strategies.sma_cross import SmaCross
 from tests.strategies import bad_strategies as bad
 
@@ -37,6 +38,19 @@ def test_each_fault_is_found_and_no_other(cls, rule, text):
     with pytest.raises(StrategyCheckError, match=text) as raised:
         check_strategy(cls)
     assert f"{cls.__qualname__} is not fit for a sweep:\n  {rule}: " in str(raised.value)
+
+
+@pytest.mark.parametrize(("cls", "rule"), [(c, r) for c, r, _ in FAULTS if r != "build"], ids=lambda x: str(x))
+def test_a_glance_finds_what_makes_results_mean_nothing_and_nothing_else(cls, rule):
+    find_faults(cls)  # kernels are there then, as they are after the first trials
+    found = doubt(cls(), sample_bars())
+    assert (found.rule if found else None) == (rule if rule in ("look-ahead", "random") else None)
+
+
+def test_a_glance_doubts_no_shipped_strategy():
+    for strategy in map(get, names()):
+        find_faults(strategy)
+        assert doubt(strategy(), sample_bars(3_000)) is None
 
 
 def test_every_numeric_parameter_needs_a_bound_and_no_other():
