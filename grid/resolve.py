@@ -147,8 +147,13 @@ def bars_of(table: pa.Table, key: DatasetKey, calendar: str) -> Bars:
 
 
 def _calendar(store: OhlcvStore, key: DatasetKey, table: pa.Table, given: str | None) -> str:
-    """As given, or as the files of `table` state it, or all files of the dataset."""
+    """As the files of `table` state it, or as given, or as all files of the dataset state it."""
     stated = (table.schema.metadata or {}).get(b"calendar", b"").decode()
+    if given and stated and given != stated:
+        raise BadInput(
+            f"the files of {key} in {store.provider.uri} state the calendar {stated}, so that {given} cannot be asked "
+            "for (data.calendar in a sweep): leave it out, or import the bars with the other one."
+        )
     calendar = given or stated or store.calendar(key)
     if calendar is None:
         raise BadInput(

@@ -58,7 +58,7 @@ class ResultBatch:
 class Summary:
     """What is kept in memory of rows: counts, and the best (score, trial_id), best first.
 
-    idle: how many of those that are ok made no trade. reused: how many were taken over, by the session that ran them.
+    idle: how many of those that are ok closed no trade. reused: how many were taken over, by the session that ran them.
     """
 
     ok: int = 0

@@ -296,7 +296,7 @@ def _render_end(console: Console, session: Session) -> None:
         console.print(f"{failure_text(session)}.", soft_wrap=True)
     summary = session.ledger.summary
     if summary.idle:
-        console.print(f"{counted(summary.idle, 'trial')} made no trade.", soft_wrap=True)
+        console.print(f"{counted(summary.idle, 'trial')} closed no trade.", soft_wrap=True)
     reused = summary.reused
     of_them = f", {reuse_text(dict(reused))} reused" if reused else ""
     console.print(f"{trials} in {facts['seconds']:.1f} s{of_them}.", soft_wrap=True)

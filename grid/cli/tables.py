@@ -98,8 +98,8 @@ def rung_facts(rungs: Sequence[Rung], share: float) -> dict[str, str]:
 
 
 def trials_text(summary: Summary) -> str:
-    """How many trials went well, how many of these made no trade, and how many failed."""
-    idle = f" ({summary.idle:,} without a trade)" if summary.idle else ""
+    """How many trials went well, how many of these closed no trade, and how many failed."""
+    idle = f" ({summary.idle:,} without a closed trade)" if summary.idle else ""
     return f"{summary.ok:,} ok{idle}, {summary.failed:,} failed"
 
 

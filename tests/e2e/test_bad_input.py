@@ -94,6 +94,7 @@ WRONG_FIELDS = {
     "missing symbol": ("data.symbols=[APPL]", "data.symbols", "did you mean 'AAPL'?"),
     "missing timeframe": ("data.timeframes=[4H]", "data.timeframes", "has AAPL as 1D, and not as 4H"),
     "no timeframe": ("data.timeframes=[2D]", "data.timeframes", "1m 3m 5m"),
+    "another calendar": ("data.calendar=24/7", "AAPL 1D", "state the calendar XNYS, so that 24/7 cannot be asked for"),
     "no bars at all": ("data.store=bare", "bare holds no bars", "`grid data import`"),
     "no folder of bars": ("data.store=nowhere", "data.store: there is no folder", "relative to the folder that grid"),
     "no such timeframe anywhere": ("data.symbols=all --set data.timeframes=[4H]", "data.timeframes: ", "there are 1D"),

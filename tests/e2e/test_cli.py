@@ -54,10 +54,10 @@ def test_run(desk: Desk):
     assert outcome.out.endswith(f" s.\nNext: grid show {session}\n")
 
 
-def test_trials_without_a_trade_are_counted(desk: Desk):
+def test_trials_without_a_closed_trade_are_counted(desk: Desk):
     outcome = desk.run("--set", "space.slow=[20, 1000]")  # there are 755 bars
-    assert "6 trials made no trade.\n12 trials in " in outcome.out
-    assert "12 ok (6 without a trade), 0 failed" in desk.grid("show", "latest", "--no-verdict").out
+    assert "6 trials closed no trade.\n12 trials in " in outcome.out
+    assert "12 ok (6 without a closed trade), 0 failed" in desk.grid("show", "latest", "--no-verdict").out
     assert desk.run("--set", "space.slow=[20, 1000]", "--json").json()["idle"] == 6
 
 
