@@ -58,32 +58,29 @@ class ResultBatch:
 class Summary:
     """What is kept in memory of rows: counts, and the best (score, trial_id), best first.
 
-    idle: how many of those that are ok closed no trade. reused: how many were taken over, by the session that ran them.
+    reused: how many were taken over, by the session that ran them.
     """
 
     ok: int = 0
-    idle: int = 0
     failed: int = 0
     best: tuple[tuple[float, int], ...] = ()
     reused: tuple[tuple[str, int], ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         best = [list(pair) for pair in self.best]
-        counts = {"ok": self.ok, "idle": self.idle, "failed": self.failed}
-        return {**counts, "best": best, "reused": dict(self.reused)}
+        return {"ok": self.ok, "failed": self.failed, "best": best, "reused": dict(self.reused)}
 
     @staticmethod
     def from_json(content: dict[str, Any]) -> "Summary":
         best = tuple((s, int(t)) for s, t in content["best"])
         reused = tuple(sorted(content["reused"].items()))
-        return Summary(content["ok"], content["idle"], content["failed"], best, reused)
+        return Summary(content["ok"], content["failed"], best, reused)
 
     def merged(self, other: "Summary", keep: int) -> "Summary":
         """Both together, the best `keep` kept; ties go to the lower trial number."""
         best = sorted({*self.best, *other.best}, key=lambda pair: (-pair[0], pair[1]))[:keep]
-        reused = tuple(sorted((Counter(dict(self.reused)) + Counter(dict(other.reused))).items()))
-        ok, idle, failed = self.ok + other.ok, self.idle + other.idle, self.failed + other.failed
-        return Summary(ok, idle, failed, tuple(best), reused)
+        reused = Counter(dict(self.reused)) + Counter(dict(other.reused))
+        return Summary(self.ok + other.ok, self.failed + other.failed, tuple(best), tuple(sorted(reused.items())))
 
 
 def result_schema(space: SearchSpace, blocks: int) -> pa.Schema:
@@ -148,8 +145,7 @@ def summarise(table: pa.Table, objective: Objective, keep: int) -> Summary:
     candidates = np.flatnonzero(ok & np.isfinite(scores) & (history_shares(table) == 1))
     order = candidates[np.lexsort((ids[candidates], -scores[candidates]))][:keep]
     best = tuple((float(scores[i]), int(ids[i])) for i in order)
-    idle = ok & (table["total_trades"].to_numpy() == 0)
-    return Summary(int(ok.sum()), int(idle.sum()), int(len(ok) - ok.sum()), best, _reused(table))
+    return Summary(int(ok.sum()), int(len(ok) - ok.sum()), best, _reused(table))
 
 
 def _reused(table: pa.Table) -> tuple[tuple[str, int], ...]:

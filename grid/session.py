@@ -16,7 +16,7 @@ from grid.heartbeat import status_of
 from grid.hints import resume_command
 from grid.pareto import front
 from grid.resolve import ENGINE_VERSION, LoadedBars, ResolvedSweep, reopen
-from grid.results import FAILED, HISTORY_SHARE, REUSED_FROM, Summary, decode, goal_scores, schema_of, summarise
+from grid.results import FAILED, HISTORY_SHARE, OK, REUSED_FROM, Summary, decode, goal_scores, schema_of, summarise
 from grid.search import Asked, first_on_all, points_of, rung_of
 from grid.space import Points
 from grid.spec import Objective, Sweep
@@ -189,12 +189,17 @@ class Session:
         """
         found, kept = self.ledger.summary, max(self.sweep.results.keep_best, 1)
         if n > kept == len(found.best):
-            metrics = {"total_trades", self.sweep.objective.metric, *_names_in(self.sweep.objective.require)}
+            metrics = {self.sweep.objective.metric, *_names_in(self.sweep.objective.require)}
             columns = ["trial_id", "status", *sorted(metrics), REUSED_FROM, HISTORY_SHARE]
             found = Summary()
             for table in self.parts(columns):
                 found = found.merged(summarise(table, self.sweep.objective, n), n)
         return found.best[:n]
+
+    def idle(self) -> int:
+        """How many trials went well and closed no trade. Reads all rows."""
+        tables = self.parts(["status", "total_trades"])
+        return sum(int(((t["status"].to_numpy() == OK) & (t["total_trades"].to_numpy() == 0)).sum()) for t in tables)
 
     def a_failure(self) -> tuple[int, str] | None:
         """Number and error of a failed trial, an early one; None where none failed. Reads one part."""

@@ -211,7 +211,7 @@ def _signals(strategy: Strategy, bars: Bars, when: str) -> Signals | Finding:
     """The normalised signals, or what is wrong with them."""
     try:
         given = strategy.signals(bars)
-    except Exception as error:  # noqa: BLE001 -- the author's code; whatever it raises is the finding
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- the author's code; what it raises is the finding
         return Finding("raises", f"{when}: {type(error).__name__}: {error}")
     if not isinstance(given, Signals):
         return Finding("shape", f"{when}: signals() has to return Signals, got {type(given).__name__}")

@@ -30,7 +30,6 @@ from grid.cli.tables import (
     reuse_text,
     rung_facts,
     text_of,
-    trials_text,
     without_constants,
 )
 from grid.cli.verdict import render_verdict
@@ -118,7 +117,7 @@ def _described(session: Session, found: dict[str, Any] | str | None) -> dict[str
     return {
         **session.metadata,
         "status": session.status,
-        "committed": {name: value for name, value in summary.to_json().items() if name != "best"},
+        "committed": {"ok": summary.ok, "failed": summary.failed, "reused": dict(summary.reused)},
         "a_failure": session.a_failure(),
         "rungs": [asdict(rung) for rung in rungs_of(session.points)],
         "best_trials": leader_rows(session, 10),
@@ -257,7 +256,7 @@ def _render_show(console: Console, session: Session, found: dict[str, Any] | str
         "data": ", ".join(f"{d['symbol']} {d['timeframe']} ({d['bars']:,} bars)" for d in facts["datasets"]),
         "span": f"{sweep.data.start} to {sweep.data.end} (excluded), {unseen}",
         **rung_facts(*_rungs(session)),
-        "trials": trials_text(session.ledger.summary),
+        "trials": f"{session.ledger.summary.ok:,} ok, {session.ledger.summary.failed:,} failed",
         "costs": costs_text(sweep.execution),
         "fingerprint": facts["fingerprint"],
     }

@@ -271,7 +271,7 @@ def _outcome(session: Session) -> object:
             "status": session.status,
             "stopped_by": session.metadata["stopped_by"],
             "ok": session.metadata["ok"],
-            "idle": session.ledger.summary.idle,
+            "idle": session.idle() if done else None,
             "failed": session.metadata["failed"],
             "seconds": session.metadata["seconds"],
             "best_trials": [] if top is None else top.to_pylist(),
@@ -294,10 +294,9 @@ def _render_end(console: Console, session: Session) -> None:
         console.print()
     if facts["failed"]:
         console.print(f"{failure_text(session)}.", soft_wrap=True)
-    summary = session.ledger.summary
-    if summary.idle:
-        console.print(f"{counted(summary.idle, 'trial')} closed no trade.", soft_wrap=True)
-    reused = summary.reused
+    if idle := session.idle():
+        console.print(f"{counted(idle, 'trial')} closed no trade.", soft_wrap=True)
+    reused = session.ledger.summary.reused
     of_them = f", {reuse_text(dict(reused))} reused" if reused else ""
     console.print(f"{trials} in {facts['seconds']:.1f} s{of_them}.", soft_wrap=True)
     console.print(f"Next: grid show {session.id}{at_store(session)}", soft_wrap=True)

@@ -10,7 +10,6 @@ from rich.table import Table
 from grid.engine.execution import Execution
 from grid.errors import BadInput
 from grid.halving import Rung
-from grid.results import Summary
 from grid.session import Session
 from grid.verdict.surface import Surface
 
@@ -95,12 +94,6 @@ def rung_facts(rungs: Sequence[Rung], share: float) -> dict[str, str]:
     told.append(f"the best {last.stop - last.first:,} on everything")
     cost = f"{100 * share:.2g} % of the cost of all {first.stop:,} on everything"
     return {"rungs": f"{', '.join(told)}: {cost}"}
-
-
-def trials_text(summary: Summary) -> str:
-    """How many trials went well, how many of these closed no trade, and how many failed."""
-    idle = f" ({summary.idle:,} without a closed trade)" if summary.idle else ""
-    return f"{summary.ok:,} ok{idle}, {summary.failed:,} failed"
 
 
 def failure_text(session: Session) -> str:

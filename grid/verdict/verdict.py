@@ -64,7 +64,7 @@ def verdict(session: Session, trial: int | None = None) -> dict[str, Any] | None
     found["simulated"] = _here(lambda: simulated(evidence, trial, found["luck"]["trials"]))
     found["holdout"] = [{"look": x["look"], "at": x["at"], "by": x["by"]} for x in looks(session)]
     found["permutation"] = _told(last(session))
-    found["doubt"] = session.metadata["doubt"]
+    found["doubt"] = session.metadata.get("doubt")
     found["checks"] = checks(found)
     found["headline"] = _headline(found)
     return found

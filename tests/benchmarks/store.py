@@ -101,7 +101,7 @@ def _commit_each(uri: str, name: str, barrier: Any, answers: Any) -> None:
     spent = []
     for n in range(1, COMMITS + 1):
         began = time.perf_counter()
-        summary = {"ok": 200, "idle": 0, "failed": 0, "best": [], "reused": {}, "machine": "m"}
+        summary = {"ok": 200, "failed": 0, "best": [], "reused": {}, "machine": "m"}
         part = folder.write_part(PART + uuid.uuid4().bytes, 200, [(n, n + 1)], summary)
         folder.commit(CommitRecord(n, "writer", (part,)))
         spent.append(1000 * (time.perf_counter() - began))

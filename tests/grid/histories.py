@@ -79,7 +79,7 @@ def batch_of_numbers(numbers: list[int], start: int, stop: int) -> ResultBatch:
     rows = [n for n in numbers if n % 5 != 4]
     best = tuple((float(n), n) for n in sorted(rows, reverse=True)[:KEEP])
     bad = sum(n % 7 == 0 for n in rows)
-    return ResultBatch(start, stop, len(rows), json.dumps(rows).encode(), Summary(len(rows) - bad, 0, bad, best))
+    return ResultBatch(start, stop, len(rows), json.dumps(rows).encode(), Summary(len(rows) - bad, bad, best))
 
 
 def evaluated(unit: WorkUnit) -> ResultBatch:

@@ -287,7 +287,7 @@ def records(first: int, stop: int) -> list[CommitRecord]:
     for n in range(first, stop):
         digest = f"{n:064x}"
         best = [[float(n) + i / 100, n * 1000 + i] for i in range(20)]
-        summary = {"ok": 900, "idle": 0, "failed": 100, "best": best, "reused": {}, "machine": "m"}
+        summary = {"ok": 900, "failed": 100, "best": best, "reused": {}, "machine": "m"}
         part = Part(f"trials/part-{digest[:24]}.parquet", digest, 1000, ((n * 1000, n * 1000 + 1000),), summary)
         made.append(CommitRecord.decode(CommitRecord(n, "w" * 32, (part,)).encode(), "here"))
     return made

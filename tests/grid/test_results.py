@@ -90,8 +90,7 @@ def test_a_summary_agrees_with_its_twin(
     ok = sum(row["status"] == "ok" for row in rows)
     others = [row["reused_from"] for row in rows if row["reused_from"]]
     reused = tuple((name, others.count(name)) for name in sorted(set(others)))
-    idle = sum(row["status"] == "ok" and row["total_trades"] == 0 for row in rows)
-    assert summarise(table, objective, keep) == Summary(ok, idle, len(rows) - ok, tuple(ranked[:keep]), reused)
+    assert summarise(table, objective, keep) == Summary(ok, len(rows) - ok, tuple(ranked[:keep]), reused)
 
 
 def test_scores_are_turned_so_that_more_is_better() -> None:

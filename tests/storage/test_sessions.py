@@ -26,9 +26,7 @@ def record_of(n, writer="w", parts=()):
 
 
 def part_of(folder, data=b"rows", ranges=((0, 5),)):
-    return folder.write_part(
-        data, 5, list(ranges), {"ok": 5, "idle": 0, "failed": 0, "best": [[1.5e-05, 3]], "reused": {}}
-    )
+    return folder.write_part(data, 5, list(ranges), {"ok": 5, "failed": 0, "best": [[1.5e-05, 3]], "reused": {}})
 
 
 def in_processes(work, *arguments):

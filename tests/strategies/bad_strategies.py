@@ -89,6 +89,17 @@ class DividesByTheRange(_Bad):
         return cross(bars.close, bars.sma(self.n))
 
 
+class LeavesPython(_Bad):
+    """Not on common bars: where prices jump threefold, as they do in a future that was altered, and where none move."""
+
+    def signals(self, bars: Bars) -> Signals:
+        if len(bars) and (
+            bars.close.max() == bars.close.min() or np.max(bars.close[1:] / bars.close[:-1], initial=1.0) > 2.5
+        ):
+            raise SystemExit(3)
+        return cross(bars.close, bars.sma(self.n))
+
+
 class WritesOnTheBars(_Bad):
     def signals(self, bars: Bars) -> Signals:
         bars.close[:] = 0.0

@@ -23,6 +23,7 @@ FAULTS = [
     (bad.HoldsForNothing, "shape", "signals.hold must be a whole number of at least 1, got 0"),
     (bad.NeedsTwoBars, "raises", "on 1 bars: IndexError: no bar before the first"),
     (bad.DividesByTheRange, "raises", "whose prices never move: ZeroDivisionError: a range of nothing"),
+    (bad.LeavesPython, "raises", "whose prices never move: SystemExit: 3"),
     (bad.WritesOnTheBars, "raises", "read-only"),
     (bad.NeverTrades, "silent", "no signal on these bars"),
     (bad.HasNoBounds, "bounds", "n has no bounds; declare them"),

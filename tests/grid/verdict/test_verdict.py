@@ -317,6 +317,14 @@ def test_a_verdict_without_the_strategy_says_so(session: Session, monkeypatch: p
     assert told["headline"] == "unknown"
 
 
+def test_a_session_begun_before_strategies_were_looked_at_has_a_verdict(session: Session) -> None:
+    facts = {name: value for name, value in session.metadata.items() if name != "doubt"}
+    assert "doubt" in session.metadata
+    told = verdict(Session(session.folder, facts), 0)
+    assert told is not None
+    assert (told["doubt"], told["headline"] == "void") == (None, False)
+
+
 def test_nobody_to_judge() -> None:
     assert verdict(session_of(objective={"require": ["total_trades >= 100000"]})) is None
 
